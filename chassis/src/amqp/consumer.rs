@@ -1,0 +1,140 @@
+//! Consumes a queue in batches, with manual acknowledgements.
+//!
+//! A batch is whatever is there, up to a maximum: one message on a quiet queue, without a delay, and hundreds
+//! on a busy one ([`session`]). Several are worked on at once ([`batch`]); they are acknowledged in order, each
+//! with one acknowledgement for all of it, after every message of it is done or with the dead letters.
+//!
+//! When the connection, the channel, the consumer or the queue is lost, this makes all of them anew rather
+//! than let lapin recover: a deleted queue and a consumer that the server cancelled are healed the same way as a
+//! lost connection. What was unacknowledged comes again, so what a handler does must be safe to repeat.
+
+mod batch;
+mod session;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use contracts::topology::Topology;
+use secrecy::SecretString;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::batch::Work;
+use self::session::{Ended, Session};
+use super::dead::DeadLetters;
+use super::server::{InvalidUrl, Server, Standing, State};
+use super::{Delivery, Disposition, NAME};
+use crate::lifecycle::Lifecycle;
+use crate::request::RequestContext;
+use crate::retry::{Pause, forever};
+
+/// A session that lasted this long was a good one.
+const GOOD_SESSION: Duration = Duration::from_secs(5);
+
+/// Before the next try at a message that can't be read: it ends with the queue's delivery limit.
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(20);
+
+/// The deliveries of one batch, oldest first.
+pub type Batch = Arc<[Delivery]>;
+
+/// How much a consumer takes at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// How many messages may be unacknowledged.
+    pub prefetch: u16,
+    /// How many messages at most make a batch. As many batches are worked on at once as the prefetch fills.
+    pub batch: usize,
+}
+
+impl Flow {
+    /// How many batches may be worked on at once.
+    fn concurrent(self) -> usize {
+        usize::from(self.prefetch).div_ceil(self.batch.max(1)).max(1)
+    }
+}
+
+/// Consumes one queue.
+#[derive(Debug)]
+pub struct Consumer {
+    server: Server,
+    topology: Topology,
+    queue: String,
+    flow: Flow,
+    dead: Arc<DeadLetters>,
+    stopping: CancellationToken,
+    state: watch::Sender<State>,
+    standing: Standing,
+}
+
+impl Consumer {
+    /// A consumer of `queue`, one of the queues of `topology`. `url` is the setting `RABBITMQ_URL`. Nothing is
+    /// connected before [`Self::run`].
+    pub fn new(
+        url: &SecretString,
+        topology: Topology,
+        queue: &str,
+        flow: Flow,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, InvalidUrl> {
+        let server = Server::parse(url)?;
+        let dead = Arc::new(DeadLetters::new(server.clone(), topology.clone(), lifecycle.clone()));
+        let (state, standing) = Standing::new();
+        let (queue, stopping) = (queue.to_owned(), lifecycle.stopping());
+        Ok(Self { server, topology, queue, flow, dead, stopping, state, standing })
+    }
+
+    /// Whether it is consuming, for readiness.
+    pub fn standing(&self) -> Standing {
+        self.standing.clone()
+    }
+
+    /// Consumes until the lifecycle stops; then it takes nothing more, finishes the batches in hand and
+    /// acknowledges them. `handler` gives a disposition for each delivery of a batch, in order; those that it
+    /// leaves out are done again. Hand the future to [`Lifecycle::spawn`].
+    pub async fn run<H, F>(self, handler: H) -> anyhow::Result<()>
+    where
+        H: Fn(RequestContext, Batch) -> F + Send + Sync + 'static,
+        F: Future<Output = Vec<Disposition>> + Send + 'static,
+    {
+        let work = Work::new(&self.queue, handler, Arc::clone(&self.dead), self.stopping.clone());
+        let mut pause = Pause::default();
+        // How many messages are to be taken one by one: see `Ended::Unreadable`.
+        let mut careful = 0;
+        loop {
+            let flow = if careful > 0 { Flow { prefetch: 1, batch: 1 } } else { self.flow };
+            let opening = forever(NAME, || self.open(flow));
+            let Some(session) = self.stopping.run_until_cancelled(opening).await else { return Ok(()) };
+            tracing::info!(queue = self.queue, prefetch = flow.prefetch, "consuming");
+            self.state.send_replace(State::Up(session.status()));
+            let started = Instant::now();
+            let (ended, acknowledged) = session.consume(&work, flow, careful, &self.stopping).await;
+            careful = careful.saturating_sub(acknowledged);
+            let (why, wait) = match ended {
+                Ended::Stopped => return Ok(()),
+                Ended::PastIt => continue,
+                Ended::Lost(why) => (why, pause.grow()),
+                Ended::Unreadable(why) => {
+                    careful = usize::from(self.flow.prefetch);
+                    (why, UNREADABLE_PAUSE)
+                }
+            };
+            tracing::warn!(queue = self.queue, error = why, "the consumer is lost");
+            self.state.send_replace(State::Down(why.into()));
+            if started.elapsed() > GOOD_SESSION {
+                pause.reset();
+            }
+            let waiting = tokio::time::sleep(wait);
+            if self.stopping.run_until_cancelled(waiting).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn open(&self, flow: Flow) -> Result<Session, super::server::ConnectError> {
+        let result = Session::open(&self.server, &self.topology, &self.queue, flow).await;
+        if let Err(error) = &result {
+            self.state.send_replace(State::Down(error.to_string().into()));
+        }
+        result
+    }
+}

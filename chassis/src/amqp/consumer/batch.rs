@@ -1,0 +1,171 @@
+//! One batch: the handler's work on it, and the burial of what it found dead.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::{BoxFuture, join_all};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use uuid::Uuid;
+
+use super::{Batch, Delivery, Disposition};
+use crate::amqp::dead::DeadLetters;
+use crate::request::RequestContext;
+use crate::retry::Pause;
+use crate::telemetry;
+use crate::trace::TraceContext;
+
+/// How many traces a batch's span is linked to at most; OpenTelemetry drops further ones.
+const MAX_LINKS: usize = 128;
+
+type Handler = dyn Fn(RequestContext, Batch) -> BoxFuture<'static, Vec<Disposition>> + Send + Sync;
+
+/// What is done with every batch. Clones do the same.
+#[derive(Clone)]
+pub(super) struct Work {
+    queue: Arc<str>,
+    handler: Arc<Handler>,
+    dead: Arc<DeadLetters>,
+    stopping: CancellationToken,
+    meters: Arc<Meters>,
+}
+
+/// A batch that is worked off: a disposition for every delivery, none of them `Dead` without a letter.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) batch: Batch,
+    pub(super) dispositions: Vec<Disposition>,
+}
+
+impl Work {
+    pub(super) fn new<H, F>(queue: &str, handler: H, dead: Arc<DeadLetters>, stopping: CancellationToken) -> Self
+    where
+        H: Fn(RequestContext, Batch) -> F + Send + Sync + 'static,
+        F: Future<Output = Vec<Disposition>> + Send + 'static,
+    {
+        let handler: Arc<Handler> = Arc::new(move |context, batch| Box::pin(handler(context, batch)));
+        Self { queue: queue.into(), handler, dead, stopping, meters: Arc::new(Meters::of(queue)) }
+    }
+
+    /// Begins with a batch, on a task of its own. Dropping the handle abandons it.
+    pub(super) fn start(&self, batch: Vec<Delivery>) -> AbortOnDropHandle<Finished> {
+        let (work, batch) = (self.clone(), Batch::from(batch));
+        // A batch of one continues the trace of its message. A larger one belongs to many traces: its span
+        // begins one of its own and is linked to each of them.
+        let trace = if let [only] = &*batch { only.trace() } else { None };
+        let context = RequestContext::with_id(Uuid::now_v7(), None, trace);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let name = format!("consume {}", work.queue);
+            context.scope(&name, |context| work.run(context, batch)).await
+        }))
+    }
+
+    async fn run(self, context: RequestContext, batch: Batch) -> Finished {
+        let started = Instant::now();
+        let _working = self.meters.working(batch.len());
+        if telemetry::exports_spans() && batch.len() > 1 {
+            link(&batch);
+        }
+        let mut dispositions = (self.handler)(context, Arc::clone(&batch)).await;
+        dispositions.resize(batch.len(), Disposition::Retry);
+        self.bury(&batch, &mut dispositions).await;
+        let count = |wanted: fn(&Disposition) -> bool| dispositions.iter().filter(|d| wanted(d)).count();
+        let retry = count(|d| *d == Disposition::Retry);
+        let dead = count(|d| matches!(d, Disposition::Dead(_)));
+        self.meters.count(batch.len() - retry - dead, retry, dead);
+        let micros = started.elapsed().as_micros();
+        let duration_ms = u32::try_from(micros).map_or(f64::INFINITY, |micros| f64::from(micros) / 1000.0);
+        tracing::info!(queue = %self.queue, count = batch.len(), retry, dead, duration_ms, "batch");
+        Finished { batch, dispositions }
+    }
+
+    /// Writes a dead letter for every dead delivery, however long it takes; at a stop those that are left go
+    /// back into the queue.
+    async fn bury(&self, batch: &[Delivery], dispositions: &mut [Disposition]) {
+        let buried = batch.iter().zip(dispositions).map(async |(delivery, disposition)| {
+            let Disposition::Dead(reason) = &*disposition else { return };
+            let mut pause = Pause::default();
+            while let Err(error) = self.dead.bury(&self.queue, delivery, reason).await {
+                let wait = pause.grow();
+                let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(queue = %self.queue, %error, retry_in_ms, "a dead letter could not be written");
+                let waiting = tokio::time::sleep(wait);
+                if self.stopping.run_until_cancelled(waiting).await.is_none() {
+                    *disposition = Disposition::Retry;
+                    return;
+                }
+            }
+            let id = delivery.message_id().unwrap_or("none");
+            let routing_key = delivery.routing_key();
+            tracing::warn!(queue = %self.queue, message_id = id, routing_key, reason, "dead letter");
+        });
+        join_all(buried).await;
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+/// Links the current span to the traces of the batch.
+fn link(batch: &[Delivery]) {
+    let span = tracing::Span::current();
+    for trace in batch.iter().filter_map(Delivery::trace).filter(|trace| trace.sampled()).take(MAX_LINKS) {
+        span.add_link(span_context(trace));
+    }
+}
+
+fn span_context(trace: TraceContext) -> SpanContext {
+    let (trace_id, span_id) = (TraceId::from(trace.trace_id()), SpanId::from(trace.span_id()));
+    SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, true, TraceState::default())
+}
+
+/// The metrics of one queue.
+struct Meters {
+    done: Counter,
+    retry: Counter,
+    dead: Counter,
+    sizes: Histogram,
+    in_hand: Gauge,
+}
+
+impl Meters {
+    fn of(queue: &str) -> Self {
+        let outcome = |outcome: &'static str| {
+            counter!("amqp_consumed_total", "queue" => queue.to_owned(), "outcome" => outcome)
+        };
+        Self {
+            done: outcome("done"),
+            retry: outcome("retry"),
+            dead: outcome("dead"),
+            sizes: histogram!("amqp_batch_size", "queue" => queue.to_owned()),
+            in_hand: gauge!("amqp_in_hand", "queue" => queue.to_owned()),
+        }
+    }
+
+    /// Counts messages as in hand until the guard is dropped.
+    fn working(&self, count: usize) -> impl Drop + use<> {
+        struct Working(Gauge, f64);
+        impl Drop for Working {
+            fn drop(&mut self) {
+                self.0.decrement(self.1);
+            }
+        }
+        let count = u32::try_from(count).map_or(f64::MAX, f64::from);
+        self.sizes.record(count);
+        self.in_hand.increment(count);
+        Working(self.in_hand.clone(), count)
+    }
+
+    fn count(&self, done: usize, retry: usize, dead: usize) {
+        for (counter, count) in [(&self.done, done), (&self.retry, retry), (&self.dead, dead)] {
+            counter.increment(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One connection of a consumer, from the declaration of the topology to its end.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use contracts::topology::Topology;
+use futures_util::future::FutureExt as _;
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionStatus, ErrorKind, Event};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::batch::{Finished, Work};
+use super::{Delivery, Disposition, Flow};
+use crate::amqp::server::{CONNECT_TIMEOUT, ConnectError, Server, close};
+use crate::amqp::topology;
+
+/// How many bytes of bodies at most make a batch, so that it fits into a frame of the logger's RPC.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How long the server may take to cancel a consumer.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It was to stop, and all is acknowledged.
+    Stopped,
+    /// Every message that was to be taken one by one is through.
+    PastIt,
+    /// The connection, the channel, the consumer or the queue is gone.
+    Lost(String),
+    /// The server sent something that lapin can't read, such as a property that is not UTF-8. All that was
+    /// delivered comes again, and only taking messages one by one keeps the unreadable one from using up
+    /// the deliveries of its neighbours, until the server puts it with the dead letters.
+    Unreadable(String),
+}
+
+/// What the stream of deliveries gives.
+type Next = Option<Result<lapin::message::Delivery, lapin::Error>>;
+
+/// A connection that consumes.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Connection,
+    channel: Channel,
+    consumer: lapin::Consumer,
+}
+
+impl Session {
+    /// Connects, declares everything and begins to consume.
+    pub(super) async fn open(
+        server: &Server,
+        names: &Topology,
+        queue: &str,
+        flow: Flow,
+    ) -> Result<Self, ConnectError> {
+        let connection = server.connect("consumer").await?;
+        let opening = async {
+            topology::declare(&connection, names).await?;
+            let channel = connection.create_channel().await?;
+            channel.basic_qos(flow.prefetch, BasicQosOptions::default()).await?;
+            let options = BasicConsumeOptions::default();
+            let queue = topology::short(queue)?;
+            let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+            Ok((channel, consumer))
+        };
+        let (channel, consumer) =
+            tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(ConnectError::TooSlow))?;
+        Ok(Self { connection, channel, consumer })
+    }
+
+    /// The state of the connection.
+    pub(super) fn status(&self) -> ConnectionStatus {
+        self.connection.status().clone()
+    }
+
+    /// Consumes until the end; gives also how many messages were settled. With `careful` it ends after as many.
+    pub(super) async fn consume(
+        mut self,
+        work: &Work,
+        flow: Flow,
+        careful: usize,
+        stopping: &CancellationToken,
+    ) -> (Ended, usize) {
+        let mut events = pin!(self.connection.events_listener());
+        let mut in_hand = FuturesOrdered::<AbortOnDropHandle<Finished>>::new();
+        let mut count = 0;
+        // What the session ends with once the batches in hand are finished.
+        let mut last = None;
+        let ended = loop {
+            if in_hand.is_empty()
+                && let Some(ended) = last.take()
+            {
+                break ended;
+            }
+            tokio::select! {
+                biased;
+                Some(finished) = in_hand.next() => {
+                    match finished {
+                        Ok(finished) => match settle(&finished).await {
+                            Ok(settled) => count += settled,
+                            Err(ended) => break ended,
+                        },
+                        Err(error) => match error.try_into_panic() {
+                            // A mistake in the handler: the process is to end, as with any task.
+                            Ok(panic) => std::panic::resume_unwind(panic),
+                            Err(_) => break Ended::Lost("a batch was aborted".to_owned()),
+                        },
+                    }
+                    if careful > 0 && count >= careful {
+                        break Ended::PastIt;
+                    }
+                }
+                Some(event) = events.next() => {
+                    if let Event::Error(error) = event {
+                        break lost(&error);
+                    }
+                }
+                () = stopping.cancelled(), if last.is_none() => {
+                    last = Some(Ended::Stopped);
+                    self.cancel().await;
+                }
+                next = self.consumer.next(), if last.is_none() && in_hand.len() < flow.concurrent() => {
+                    match self.gather(next, flow.batch) {
+                        Ok((batch, over)) => {
+                            if !batch.is_empty() {
+                                in_hand.push_back(work.start(batch));
+                            }
+                            last = over;
+                        }
+                        Err(ended) => break ended,
+                    }
+                }
+            }
+        };
+        close(&self.connection).await;
+        (ended, count)
+    }
+
+    /// What is already there, from `next` on, and whether the consumer is over. `Err` when the connection
+    /// or the channel is lost, and all of it will come again.
+    fn gather(&mut self, mut next: Next, most: usize) -> Result<(Vec<Delivery>, Option<Ended>), Ended> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        loop {
+            match next {
+                Some(Ok(delivery)) => {
+                    bytes += delivery.data.len();
+                    batch.push(Delivery(delivery));
+                }
+                Some(Err(error)) => return Err(lost(&error)),
+                None => {
+                    let why = "the server cancelled the consumer, as it does when the queue is deleted";
+                    return Ok((batch, Some(Ended::Lost(why.to_owned()))));
+                }
+            }
+            if batch.len() >= most || bytes >= BATCH_BYTES {
+                return Ok((batch, None));
+            }
+            next = match self.consumer.next().now_or_never() {
+                Some(next) => next,
+                None => return Ok((batch, None)),
+            };
+        }
+    }
+
+    /// Asks the server to send no more. What it sent already, and nobody took, goes back when the
+    /// connection closes.
+    async fn cancel(&self) {
+        let cancelling = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await, Ok(Ok(()))) {
+            tracing::debug!("the consumer could not be cancelled; closing will do it");
+        }
+    }
+}
+
+/// Gives back what is to be tried again and acknowledges the rest at once; gives how many there were.
+async fn settle(finished: &Finished) -> Result<usize, Ended> {
+    let mut done = None;
+    for (delivery, disposition) in finished.batch.iter().zip(&finished.dispositions) {
+        if *disposition == Disposition::Retry {
+            let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            usable(delivery.0.acker.nack(options).await)?;
+        } else {
+            done = Some(delivery);
+        }
+    }
+    if let Some(last) = done {
+        usable(last.0.acker.ack(BasicAckOptions { multiple: true }).await)?;
+    }
+    Ok(finished.batch.len())
+}
+
+/// An acknowledgement on a channel that is gone is `Ok(false)`, or an error: either way it comes again.
+fn usable(acknowledged: Result<bool, lapin::Error>) -> Result<(), Ended> {
+    match acknowledged {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Ended::Lost("the channel was lost before the acknowledgement".to_owned())),
+        Err(error) => Err(lost(&error)),
+    }
+}
+
+fn lost(error: &lapin::Error) -> Ended {
+    match error.kind() {
+        ErrorKind::ParsingError(_) => Ended::Unreadable(error.to_string()),
+        _ => Ended::Lost(error.to_string()),
+    }
+}

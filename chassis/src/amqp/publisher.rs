@@ -1,0 +1,258 @@
+//! Publishes events: persistent, mandatory, and done only once the server has confirmed them.
+//!
+//! A background task keeps one pooled connection with one channel ([`super::confirm`]) and makes another when
+//! it is lost. [`Publisher::publish`] hands it the message and waits; while the server is known to be away it
+//! fails at once. Whoever gets an error may publish again with the same id: the message may be there twice
+//! then, and its effect is there once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contracts::event::{CONTENT_TYPE, CloudEvent};
+use contracts::topology::Topology;
+use deadpool_lapin::{Config, Object, Pool, PoolConfig, Runtime, Timeouts};
+use http::StatusCode;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use secrecy::SecretString;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::confirm::{ConfirmChannel, Ended, Message, Request};
+use super::server::{self, CONNECT_TIMEOUT, ConnectError, InvalidUrl, Server, Standing, State};
+use super::{NAME, topology};
+use crate::http::Answer;
+use crate::lifecycle::Lifecycle;
+use crate::request::TRACEPARENT;
+use crate::retry;
+
+/// How long a confirm may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How much may be in flight, in KiB, so that a server that takes nothing does not fill the memory.
+const ROOM: usize = 16 * 1024;
+/// What a message counts for beside its body, in KiB.
+const OVERHEAD: usize = 2;
+
+/// Why an event is not known to be published.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The server is away, or the connection broke before the confirm came.
+    #[error("not connected: {0}")]
+    Unavailable(String),
+    /// No confirm came in time: the server is short of memory or disk space, or does not answer.
+    #[error("no confirm within {DEADLINE:?}")]
+    TooSlow,
+    /// No queue takes messages with this routing key.
+    #[error("the message came back: no queue is bound for it")]
+    Returned,
+    /// The queue refused it.
+    #[error("the queue refused the message")]
+    Nacked,
+    /// It can't be written as a message.
+    #[error("the event can't be written as a message: {0}")]
+    Unwritable(String),
+}
+
+impl From<PublishError> for Answer {
+    /// What a client is told: which server, and never why. The log gets the reason, here.
+    fn from(error: PublishError) -> Self {
+        tracing::warn!(%error, "an event was not published");
+        match error {
+            PublishError::Unavailable(_) | PublishError::Returned | PublishError::Nacked => Self::unavailable(NAME),
+            PublishError::TooSlow => Self::too_slow(NAME),
+            PublishError::Unwritable(_) => {
+                Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be written")
+            }
+        }
+    }
+}
+
+impl PublishError {
+    /// The name of the outcome in the metrics.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::TooSlow => "too_slow",
+            Self::Returned => "returned",
+            Self::Nacked => "nacked",
+            Self::Unwritable(_) => "unwritable",
+        }
+    }
+}
+
+/// Publishes on the exchanges of one [`Topology`]. Clones share connection and channel.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    requests: mpsc::UnboundedSender<Request>,
+    room: Arc<Semaphore>,
+    standing: Standing,
+}
+
+impl Publisher {
+    /// Starts to connect, in the background, and keeps the connection until the lifecycle closes. `url` is the
+    /// setting `RABBITMQ_URL`. Whenever it connects it declares the topology.
+    pub fn start(url: &SecretString, topology: Topology, lifecycle: &Lifecycle) -> Result<Self, InvalidUrl> {
+        Ok(Self::on(&Server::parse(url)?, topology, lifecycle))
+    }
+
+    pub(super) fn on(server: &Server, topology: Topology, lifecycle: &Lifecycle) -> Self {
+        let (requests, received) = mpsc::unbounded_channel();
+        let (state, standing) = Standing::new();
+        let keeper = Keeper {
+            pool: pool(server),
+            topology,
+            requests: received,
+            state,
+            closing: lifecycle.closing(),
+        };
+        lifecycle.background("publisher", keeper.run());
+        Self { requests, room: Arc::new(Semaphore::new(ROOM)), standing }
+    }
+
+    /// Publishes an event. `Ok` once the server has it on disk, in every queue that takes it.
+    pub async fn publish<T: Serialize>(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        event: &CloudEvent<T>,
+    ) -> Result<(), PublishError> {
+        let unwritable = |error: &dyn std::fmt::Display| PublishError::Unwritable(error.to_string());
+        let body = serde_json::to_vec(event).map_err(|error| unwritable(&error))?;
+        let mut headers = FieldTable::default();
+        if let Some(traceparent) = &event.traceparent {
+            headers.insert(TRACEPARENT.into(), AMQPValue::LongString(traceparent.as_str().into()));
+        }
+        let properties = BasicProperties::default()
+            .with_content_type(CONTENT_TYPE.into())
+            .with_message_id(event.id.to_string().into())
+            .with_timestamp(u64::try_from(event.time.timestamp()).unwrap_or_default())
+            .with_headers(headers);
+        let exchange = topology::short(exchange).map_err(|error| unwritable(&error))?;
+        let routing_key = topology::short(routing_key).map_err(|error| unwritable(&error))?;
+        self.send(Message { exchange, routing_key, properties, body }).await
+    }
+
+    /// Sends a message, and waits until it is confirmed.
+    pub(super) async fn send(&self, mut message: Message) -> Result<(), PublishError> {
+        message.properties = message.properties.with_delivery_mode(2);
+        let result = tokio::time::timeout(DEADLINE, self.exchange(message)).await.unwrap_or(Err(PublishError::TooSlow));
+        let outcome = result.as_ref().map_or_else(PublishError::label, |()| "confirmed");
+        metrics::counter!("amqp_published_total", "outcome" => outcome).increment(1);
+        result
+    }
+
+    async fn exchange(&self, message: Message) -> Result<(), PublishError> {
+        let stopped = || PublishError::Unavailable("the publisher has stopped".to_owned());
+        let size = (message.body.len() / 1024 + OVERHEAD).min(ROOM);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(size).await.map_err(|_| stopped())?;
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request { message, answer, room }).map_err(|_| stopped())?;
+        let cut = || PublishError::Unavailable("the connection broke before the confirm".to_owned());
+        answered.await.unwrap_or_else(|_| Err(cut()))
+    }
+
+    /// Whether the server can be published to; `Err` says why not. Publishes nothing.
+    pub async fn check(&self) -> Result<(), String> {
+        self.standing.check()
+    }
+}
+
+/// A pool of one: the channel on it is shared, so more connections would only cost memory.
+fn pool(server: &Server) -> Pool {
+    let timeouts = Timeouts {
+        create: Some(CONNECT_TIMEOUT),
+        wait: Some(CONNECT_TIMEOUT),
+        recycle: Some(CONNECT_TIMEOUT),
+    };
+    let config = Config { url: Some(server.url()), pool: Some(PoolConfig { timeouts, ..PoolConfig::new(1) }) };
+    match config.create_pool(|| server::properties("publisher"), Runtime::Tokio1) {
+        Ok(pool) => pool,
+        // The two causes are a runtime that is not compiled in and timeouts without one.
+        Err(error) => unreachable!("a pool on tokio: {error}"),
+    }
+}
+
+/// A connection with its channel.
+struct Live {
+    connection: Object,
+    channel: ConfirmChannel,
+}
+
+/// The task that keeps the channel.
+struct Keeper {
+    pool: Pool,
+    topology: Topology,
+    requests: mpsc::UnboundedReceiver<Request>,
+    state: watch::Sender<State>,
+    closing: CancellationToken,
+}
+
+impl Keeper {
+    async fn run(mut self) -> anyhow::Result<()> {
+        while let Some(Live { connection, channel }) = self.connect().await {
+            self.state.send_replace(State::Up(connection.status().clone()));
+            let ended = channel.drive(&connection, &self.topology, &mut self.requests, &self.closing).await;
+            match ended {
+                Ended::Finished => {
+                    server::close(&connection).await;
+                    break;
+                }
+                Ended::Broken(error) => {
+                    tracing::warn!(error, "the connection of the publisher is lost");
+                    self.state.send_replace(State::Connecting);
+                    // Out of the pool: the next one is new.
+                    drop(Object::take(connection));
+                }
+            }
+        }
+        // Ending before that would look like a crash.
+        self.closing.cancelled().await;
+        Ok(())
+    }
+
+    /// A new channel, however long it takes; `None` when it is not wanted any more. The first attempt makes
+    /// publishers wait; once it has failed they are answered at once.
+    async fn connect(&mut self) -> Option<Live> {
+        let Self { pool, topology, requests, state, closing } = self;
+        let attempt = || async {
+            let result = open(pool, topology).await;
+            if let Err(error) = &result {
+                state.send_replace(State::Down(error.to_string().into()));
+            }
+            result
+        };
+        let mut connecting = std::pin::pin!(retry::forever(NAME, attempt));
+        let mut down = state.subscribe();
+        let mut known = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => return None,
+                live = &mut connecting => return Some(live),
+                Ok(_) = down.wait_for(|state| matches!(state, State::Down(_))), if !known => known = true,
+                request = requests.recv(), if known => {
+                    let State::Down(why) = &*state.borrow() else { continue };
+                    request?.refuse(why);
+                }
+            }
+        }
+    }
+}
+
+async fn open(pool: &Pool, names: &Topology) -> Result<Live, ConnectError> {
+    let connection = pool.get().await?;
+    let opening = async {
+        topology::declare(&connection, names).await?;
+        Ok(ConfirmChannel::open(&connection).await?)
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(ConnectError::TooSlow)) {
+        Ok(channel) => Ok(Live { connection, channel }),
+        Err(error) => {
+            drop(Object::take(connection));
+            Err(error)
+        }
+    }
+}

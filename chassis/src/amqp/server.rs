@@ -1,0 +1,189 @@
+//! Where the server is, how to connect to it, and whether it is there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties, ConnectionStatus};
+use secrecy::{ExposeSecret as _, SecretString};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::NAME;
+use super::topology::TopologyError;
+
+/// How long a connection may take to be made, handshake included.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// In seconds. Two of them without a word, and the connection counts as lost.
+const HEARTBEAT: u16 = 10;
+/// In bytes. lapin keeps two buffers of 32 frames a connection, and with the server's 128 KiB a frame they
+/// would be most of an idle service's memory.
+const FRAME_MAX: u32 = 32 * 1024;
+/// How long a goodbye may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// `RABBITMQ_URL` can't be used. The text never contains the URL, which holds a password.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("RABBITMQ_URL: {0}; for example RABBITMQ_URL=amqp://user:password@rabbitmq:5672/%2f")]
+pub struct InvalidUrl(&'static str);
+
+/// Why there is no connection, or no channel.
+#[derive(Debug, Error)]
+pub(super) enum ConnectError {
+    /// The server refused, or the connection broke.
+    #[error("{0}")]
+    Server(#[from] lapin::Error),
+    /// It did not answer.
+    #[error("no answer within {CONNECT_TIMEOUT:?}")]
+    TooSlow,
+    /// The pool of connections gave none.
+    #[error("{0}")]
+    Pool(Box<deadpool_lapin::PoolError>),
+    /// What stands on the server is not what is to be declared.
+    #[error("{0}")]
+    Topology(#[from] TopologyError),
+}
+
+impl From<deadpool_lapin::PoolError> for ConnectError {
+    fn from(error: deadpool_lapin::PoolError) -> Self {
+        match error {
+            deadpool_lapin::PoolError::Backend(error) => Self::Server(error),
+            deadpool_lapin::PoolError::Timeout(_) => Self::TooSlow,
+            other => Self::Pool(Box::new(other)),
+        }
+    }
+}
+
+/// A server's address, with what every connection to it has in common.
+#[derive(Clone)]
+pub(super) struct Server {
+    uri: AMQPUri,
+}
+
+impl Server {
+    /// Reads the URL.
+    pub(super) fn parse(url: &SecretString) -> Result<Self, InvalidUrl> {
+        let url = url.expose_secret();
+        let parsed = url::Url::parse(url).map_err(|_| InvalidUrl("is not a URL"))?;
+        if !matches!(parsed.scheme(), "amqp" | "amqps") {
+            return Err(InvalidUrl("must begin with amqp:// or amqps://"));
+        }
+        match parsed.host() {
+            None => return Err(InvalidUrl("names no host")),
+            // lapin would take the local machine instead.
+            Some(url::Host::Ipv6(_)) => {
+                return Err(InvalidUrl("has an IPv6 address, where only a name or an IPv4 address works"));
+            }
+            Some(_) => {}
+        }
+        let mut uri: AMQPUri =
+            url.parse().map_err(|_| InvalidUrl("has a part that can't be read after the host"))?;
+        if uri.vhost.is_empty() {
+            // What people mean by a slash at the end.
+            uri.vhost = "/".to_owned();
+        }
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        Ok(Self { uri })
+    }
+
+    /// The URL with everything that is common to all connections.
+    pub(super) fn url(&self) -> String {
+        self.uri.to_string()
+    }
+
+    /// A new connection that nobody else uses. It does not recover by itself: whoever holds it makes another.
+    pub(super) async fn connect(&self, purpose: &str) -> Result<Connection, ConnectError> {
+        let connecting = Connection::connect_uri(self.uri.clone(), properties(purpose));
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_or(Err(ConnectError::TooSlow), |result| Ok(result?))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uri.authority.host, self.uri.authority.port)
+    }
+}
+
+/// The properties of a connection; its name on the server's page is the process and `purpose`.
+pub(super) fn properties(purpose: &str) -> ConnectionProperties {
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(|path| path.file_stem()).unwrap_or_default();
+    ConnectionProperties::default().with_connection_name(format!("{} {purpose}", program.to_string_lossy()).into())
+}
+
+/// Says goodbye, unless the server does not listen.
+pub(super) async fn close(connection: &Connection) {
+    // Closed or lost: either way it is over.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "bye".into())).await;
+}
+
+/// Whether the server is there, as the one who holds the connection sees it. Clones look at the same.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    state: watch::Receiver<State>,
+}
+
+/// The state of a connection.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// Nothing is known yet.
+    Connecting,
+    /// It is up.
+    Up(ConnectionStatus),
+    /// It is not, and why.
+    Down(Arc<str>),
+}
+
+impl Standing {
+    pub(super) fn new() -> (watch::Sender<State>, Self) {
+        let (sender, state) = watch::channel(State::Connecting);
+        (sender, Self { state })
+    }
+
+    /// Whether the server can be used; `Err` says why not. Asks nothing of the server.
+    pub fn check(&self) -> Result<(), String> {
+        match &*self.state.borrow() {
+            State::Connecting => Err("not connected yet".to_owned()),
+            State::Up(status) if status.blocked() => {
+                Err(format!("{NAME} takes no messages: it is short of memory or disk space"))
+            }
+            State::Up(_) => Ok(()),
+            State::Down(why) => Err(why.as_ref().to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Server, String> {
+        Server::parse(&SecretString::from(url)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_what_was_given_is_kept() {
+        let server = parse("amqp://u:p%40ss@rabbit").unwrap();
+        assert_eq!(server.url(), "amqp://u:p%40ss@rabbit:5672/%2F?frame_max=32768&heartbeat=10");
+        let server = parse("amqps://u:p@rabbit:1/blue?heartbeat=3&frame_max=8192").unwrap();
+        assert_eq!(server.url(), "amqps://u:p@rabbit:1/blue?frame_max=8192&heartbeat=3");
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_the_default_virtual_host() {
+        assert_eq!(parse("amqp://u:p@rabbit/").unwrap().uri.vhost, "/");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_password() {
+        for bad in
+            ["secret", "amqp:secret@x", "http://u:secret@x", "amqp://u:secret@[::1]/", "amqp://u:secret@x/?heartbeat=x"]
+        {
+            let message = parse(bad).unwrap_err();
+            assert!(message.starts_with("RABBITMQ_URL: ") && !message.contains("secret"), "{message}");
+        }
+        assert!(!format!("{:?}", parse("amqp://u:secret@x").unwrap()).contains("secret"));
+    }
+}

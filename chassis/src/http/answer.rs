@@ -1,0 +1,105 @@
+//! What a handler gives back: a status and the envelope, completed with the ids of the request.
+
+use axum::response::{IntoResponse, Response};
+use contracts::reply::{Invalid, Reply};
+use contracts::validation::Violations;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::request::RequestContext;
+
+/// How long a client should wait before it tries again, in seconds: about as long as a server that was
+/// restarted takes to be found again.
+const RETRY_AFTER: &str = "1";
+
+/// One answer, good or bad. `Result<Answer, Answer>` lets a handler leave early with `?`.
+#[derive(Debug)]
+pub struct Answer {
+    status: StatusCode,
+    reply: Reply<Box<RawValue>>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Answer {
+    /// A success.
+    pub fn ok(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, reply: Reply::ok(message), headers: Vec::new() }
+    }
+
+    /// A failure. With 503 comes a `Retry-After`.
+    pub fn failed(status: StatusCode, message: impl Into<String>) -> Self {
+        let answer = Self { status, reply: Reply::failed(message), headers: Vec::new() };
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+        } else {
+            answer
+        }
+    }
+
+    /// 422 for the payload called `name`, every failing field in `data.fields`.
+    pub fn invalid(name: &str, violations: Violations) -> Self {
+        let message = format!("{name}: {violations}");
+        Self::failed(StatusCode::UNPROCESSABLE_ENTITY, message).with_data(&Invalid { fields: violations })
+    }
+
+    /// 503 that names what is away.
+    pub fn unavailable(what: &str) -> Self {
+        Self::failed(StatusCode::SERVICE_UNAVAILABLE, format!("{what} is not available, try again shortly"))
+    }
+
+    /// 504 that names what is too slow.
+    pub fn too_slow(what: &str) -> Self {
+        Self::failed(StatusCode::GATEWAY_TIMEOUT, format!("{what} did not answer in time"))
+    }
+
+    /// The same answer with `data`.
+    #[must_use]
+    pub fn with_data<T: Serialize + ?Sized>(mut self, data: &T) -> Self {
+        match to_raw_value(data) {
+            Ok(data) => self.reply.data = Some(data),
+            Err(error) => {
+                tracing::error!(%error, "an answer's data can't be JSON");
+                self = Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written");
+            }
+        }
+        self
+    }
+
+    /// The same answer with a header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The sentence for a person.
+    pub fn message(&self) -> &str {
+        &self.reply.message
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(mut self) -> Response {
+        RequestContext::with_current(|context| {
+            self.reply.id = Some(context.id);
+            self.reply.trace_id = Some(context.trace.trace_id_hex());
+        });
+        let json = HeaderValue::from_static("application/json");
+        let body = match serde_json::to_vec(&self.reply) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::error!(%error, "an answer can't be JSON");
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            }
+        };
+        let mut response = (self.status, [(header::CONTENT_TYPE, json)], body).into_response();
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}

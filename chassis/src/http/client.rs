@@ -1,0 +1,211 @@
+//! Calls another service over HTTP: pooled connections, a deadline, a breaker, and the ids of the request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use url::Url;
+use uuid::Uuid;
+
+use super::Answer;
+use super::edge::SERVICE_AGENT;
+use crate::breaker::{Breaker, BreakerError};
+use crate::request::{RequestContext, TRACEPARENT, X_REQUEST_ID};
+
+/// The header that carries the id of the effect from one service to the next.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(20);
+/// The largest answer that is read.
+const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Another service, as one that calls it sees it. Clones share connections and breaker.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    name: &'static str,
+    base: Url,
+    agent: String,
+    timeout: Duration,
+    client: Client<HttpConnector, Full<Bytes>>,
+    breaker: Breaker,
+}
+
+/// Why a call gave no answer to work with. The name is the callee's.
+#[derive(Debug, Error)]
+pub enum PeerError {
+    /// The breaker is open after a run of failures.
+    #[error("{0} keeps failing and is left alone for a moment")]
+    Open(&'static str),
+    /// It can't be reached, or the connection broke.
+    #[error("{name} cannot be reached: {why}")]
+    Down {
+        /// The callee.
+        name: &'static str,
+        /// What happened, for the log.
+        why: String,
+    },
+    /// It did not answer within the deadline.
+    #[error("{0} did not answer in time")]
+    TooSlow(&'static str),
+    /// It answered something that can't be understood.
+    #[error("{name} answered nonsense: {why}")]
+    Nonsense {
+        /// The callee.
+        name: &'static str,
+        /// What was wrong, for the log.
+        why: String,
+    },
+}
+
+impl PeerError {
+    /// Whether this says that the callee is unwell, which is what a breaker counts.
+    fn counts(&self) -> bool {
+        !matches!(self, Self::Open(_))
+    }
+}
+
+impl From<PeerError> for Answer {
+    /// What a client is told: which service, and never why. The log gets the reason, here.
+    fn from(error: PeerError) -> Self {
+        tracing::warn!(%error, "a call failed");
+        match error {
+            PeerError::Open(name) | PeerError::Down { name, .. } => Self::unavailable(name),
+            PeerError::TooSlow(name) => Self::too_slow(name),
+            PeerError::Nonsense { name, .. } => {
+                Self::failed(StatusCode::BAD_GATEWAY, format!("{name} gave an answer that makes no sense"))
+            }
+        }
+    }
+}
+
+/// What a callee answered: its status and its body, read whole.
+#[derive(Debug)]
+pub struct PeerAnswer {
+    name: &'static str,
+    /// The status.
+    pub status: StatusCode,
+    body: Bytes,
+}
+
+impl PeerAnswer {
+    /// The body as `T`.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, PeerError> {
+        serde_json::from_slice(&self.body).map_err(|error| self.nonsense(format!("{}: {error}", self.status)))
+    }
+
+    /// The error for an answer that makes no sense.
+    pub fn nonsense(&self, why: String) -> PeerError {
+        PeerError::Nonsense { name: self.name, why }
+    }
+}
+
+impl Peer {
+    /// A service called `name` at `base`, for a caller that calls itself `caller`. Nothing is connected yet.
+    pub fn new(name: &'static str, base: Url, caller: &str, timeout: Duration) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
+        let agent = format!("{SERVICE_AGENT}{caller}");
+        Self { name, base, agent, timeout, client, breaker: Breaker::default() }
+    }
+
+    /// The callee's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Posts `body`. With `key` the callee knows the id of the effect.
+    pub async fn post<T: Serialize>(
+        &self,
+        path: &str,
+        body: &T,
+        context: &RequestContext,
+        key: Option<Uuid>,
+    ) -> Result<PeerAnswer, PeerError> {
+        let nonsense =
+            |error: &dyn std::fmt::Display| PeerError::Nonsense { name: self.name, why: error.to_string() };
+        let body = serde_json::to_vec(body).map_err(|error| nonsense(&error))?;
+        let mut request = self
+            .request(Method::POST, path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(HeaderName::from_static(X_REQUEST_ID), context.request_id())
+            .header(HeaderName::from_static(TRACEPARENT), context.trace.to_string());
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY, key.to_string());
+        }
+        let request = request.body(Full::from(body)).map_err(|error| nonsense(&error))?;
+        match self.breaker.call(PeerError::counts, self.send(request)).await {
+            Ok(answer) => Ok(answer),
+            Err(BreakerError::Open) => Err(PeerError::Open(self.name)),
+            Err(BreakerError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Gets `path`, past the breaker: for health checks, which have no part in the traffic.
+    pub async fn probe(&self, path: &str) -> Result<PeerAnswer, PeerError> {
+        let request = self.request(Method::GET, path).body(Full::default());
+        let request =
+            request.map_err(|error| PeerError::Nonsense { name: self.name, why: error.to_string() })?;
+        self.send(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let uri = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        Request::builder().method(method).uri(uri).header(header::USER_AGENT, &self.agent)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<PeerAnswer, PeerError> {
+        let down = |why: String| PeerError::Down { name: self.name, why };
+        let exchange = async {
+            let answer = self.client.request(request).await.map_err(|error| down(chain(&error)))?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
+            let body = body.map_err(|error| down(format!("the answer broke off: {error}")))?;
+            Ok(PeerAnswer { name: self.name, status, body: body.to_bytes() })
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(PeerError::TooSlow(self.name)),
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Asks the process on this machine that serves `port` whether it is ready. Blocking: for a health check.
+pub fn is_ready(port: u16) -> Result<(), String> {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+    let patience = Duration::from_secs(3);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("no answer at {address}: {error}"))?;
+    if answer.starts_with("HTTP/1.1 200") {
+        return Ok(());
+    }
+    Err(answer.split("\r\n\r\n").nth(1).unwrap_or("no answer").to_owned())
+}

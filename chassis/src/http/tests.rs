@@ -1,0 +1,95 @@
+//! The edge and the body, without a network.
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::body::{JsonBody, LIMIT};
+use super::{Answer, edge};
+use crate::request::RequestContext;
+
+fn app() -> Router {
+    edge::wrap(
+        Router::new()
+            .route("/echo", post(async |body: JsonBody| Ok::<_, Answer>(Answer::ok(StatusCode::OK, body.value()?.to_string()))))
+            .route("/who", get(async |context: RequestContext| Answer::ok(StatusCode::OK, context.request_id())))
+            .route("/panic", get(async || -> Answer { panic!("a mistake") })),
+    )
+}
+
+async fn send(request: Request<Body>) -> (Response<()>, Value) {
+    let response = app().oneshot(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (Response::from_parts(head, ()), serde_json::from_slice(&body).unwrap())
+}
+
+async fn echo(content_type: &str, body: impl Into<Body>) -> (u16, String) {
+    let request = Request::post("/echo").header(header::CONTENT_TYPE, content_type).body(body.into()).unwrap();
+    let (head, body) = send(request).await;
+    (head.status().as_u16(), body["message"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn an_answer_carries_the_ids_of_its_request() {
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let request = Request::get("/who")
+        .header("x-request-id", "mine")
+        .header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))
+        .body(Body::empty())
+        .unwrap();
+    let (head, body) = send(request).await;
+    assert_eq!((head.headers()["x-request-id"].to_str().unwrap(), &body["message"]), ("mine", &json!("mine")));
+    let answered = head.headers()["traceparent"].to_str().unwrap();
+    assert!(answered.starts_with(&format!("00-{trace}-")) && !answered.contains("b7ad6b7169203331"), "{answered}");
+    assert_eq!(body["trace_id"], trace);
+    assert!(uuid::Uuid::parse_str(body["id"].as_str().unwrap()).is_ok());
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_in_the_envelope() {
+    let (head, body) = send(Request::get("/panic").body(Body::empty()).unwrap()).await;
+    assert_eq!((head.status().as_u16(), &body["error"]), (500, &json!(true)));
+    assert!(!body["message"].as_str().unwrap().contains("a mistake\""));
+}
+
+#[tokio::test]
+async fn what_is_not_a_route_is_answered_in_the_envelope() {
+    for (method, path, status) in [("GET", "/nowhere", 404), ("DELETE", "/who", 405)] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let (head, body) = send(request).await;
+        assert_eq!((head.status().as_u16(), &body["error"]), (status, &json!(true)));
+        assert!(body["id"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_json_of_bounded_size() {
+    assert_eq!(echo("application/json; charset=utf-8", "[1]").await, (200, "[1]".to_owned()));
+    assert_eq!(echo("application/cloudevents+json", " 2 ").await, (200, "2".to_owned()));
+    assert_eq!(echo("text/json", "1").await.0, 415);
+    assert_eq!(echo("application/json", "").await, (400, "the body is empty: it must be one JSON value".to_owned()));
+    assert_eq!(echo("application/json", "1 2").await.0, 400);
+    assert_eq!(echo("application/json", vec![b'"', 0xff, b'"']).await, (400, "the body is not UTF-8: byte 1 is wrong".to_owned()));
+    let exactly = format!("\"{}\"", "x".repeat(LIMIT - 2));
+    assert_eq!(echo("application/json", exactly.clone()).await.0, 200);
+    assert_eq!(echo("application/json", exactly + " ").await.0, 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_comes_is_given_up() {
+    let never = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    let (status, message) = echo("application/json", never).await;
+    assert_eq!((status, message.as_str()), (408, "the body was not sent within 10 s"));
+}
+
+#[tokio::test]
+async fn a_503_says_when_to_come_back() {
+    use axum::response::IntoResponse as _;
+    let response = Answer::unavailable("PostgreSQL").into_response();
+    assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+}

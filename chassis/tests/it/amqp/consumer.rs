@@ -1,0 +1,192 @@
+//! Consuming.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use chassis::amqp::consumer::Batch;
+use chassis::amqp::{Consumer, Disposition, Flow, Standing, dead};
+use lapin::BasicProperties;
+use lapin::options::QueueDeleteOptions;
+use testkit::{Running, eventually};
+use tokio::sync::Semaphore;
+
+use super::rabbit::{Rabbit, SOON};
+
+const FLOW: Flow = Flow { prefetch: 40, batch: 10 };
+
+/// How many batches may go through the gate at once: all.
+const GATE: u32 = 1000;
+
+/// A consumer that notes the bodies it was given.
+pub(super) struct Reader {
+    pub(super) running: Running,
+    standing: Standing,
+    bodies: Arc<Mutex<Vec<String>>>,
+    /// A batch is done when it gets a permit.
+    gate: Arc<Semaphore>,
+}
+
+impl Reader {
+    pub(super) async fn start(rabbit: &Rabbit) -> Self {
+        let gate = Arc::new(Semaphore::new(GATE as usize));
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let (noted, gated) = (Arc::clone(&bodies), Arc::clone(&gate));
+        let handler = move |_, batch: Batch| {
+            let (noted, gated) = (Arc::clone(&noted), Arc::clone(&gated));
+            async move {
+                let permit = gated.acquire().await;
+                let texts = || batch.iter().map(|delivery| String::from_utf8_lossy(delivery.body()).into_owned());
+                noted.lock().unwrap().extend(texts());
+                drop(permit);
+                texts().map(|text| if text == "poison" { dead_of_it() } else { Disposition::Done }).collect()
+            }
+        };
+        let mut standing = None;
+        let running = Running::start(async |lifecycle| {
+            let queue = &rabbit.topology.log_queue;
+            let consumer = Consumer::new(&rabbit.url, rabbit.topology.clone(), queue, FLOW, &lifecycle)?;
+            standing = Some(consumer.standing());
+            lifecycle.spawn("consumer", consumer.run(handler));
+            Ok(())
+        })
+        .await;
+        let reader = Self { running, standing: standing.unwrap(), bodies, gate };
+        reader.is_consuming().await;
+        reader
+    }
+
+    async fn is_consuming(&self) {
+        eventually(SOON, "the consumer", || async { self.standing.check() }).await;
+    }
+
+    pub(super) async fn has_read(&self, wanted: impl IntoIterator<Item = String>) {
+        let wanted: HashSet<_> = wanted.into_iter().collect();
+        eventually(SOON, "the messages", || async {
+            let missing = wanted.difference(&self.read()).count();
+            if missing == 0 { Ok(()) } else { Err(format!("{missing} missing")) }
+        })
+        .await;
+    }
+
+    fn read(&self) -> HashSet<String> {
+        self.bodies.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// Closes the gate until what this gives is dropped.
+    fn hold(&self) -> impl Drop + use<> {
+        Arc::clone(&self.gate).try_acquire_many_owned(GATE).unwrap()
+    }
+}
+
+fn dead_of_it() -> Disposition {
+    Disposition::Dead("it is poison".to_owned())
+}
+
+fn texts(from: usize, to: usize) -> impl Iterator<Item = String> {
+    (from..to).map(|i| format!("message {i}"))
+}
+
+async fn fill(rabbit: &Rabbit, from: usize, to: usize) {
+    for text in texts(from, to) {
+        rabbit.put(&rabbit.topology.log_queue, &text, BasicProperties::default()).await;
+    }
+}
+
+#[tokio::test]
+async fn messages_leave_the_queue_once_they_are_done() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    fill(&rabbit, 0, 500).await;
+    reader.has_read(texts(0, 500)).await;
+    reader.running.stop().await;
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    assert_eq!(reader.bodies.lock().unwrap().len(), 500, "each once");
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn it_finds_a_server_that_went_and_came_back_and_gets_everything() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    for round in 0..3 {
+        let held = reader.hold();
+        fill(&rabbit, round * 100, round * 100 + 100).await;
+        rabbit.proxy.cut();
+        eventually(SOON, "readiness to fail", || async { reader.standing.check().err().ok_or("still ready") }).await;
+        drop(held);
+        rabbit.proxy.restore();
+        reader.has_read(texts(round * 100, round * 100 + 100)).await;
+        reader.is_consuming().await;
+    }
+    reader.running.stop().await;
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_under_it_is_declared_and_consumed_again() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    let queue = rabbit.topology.log_queue.as_str();
+    rabbit.channel().await.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+    eventually(SOON, "the queue", || rabbit.count(queue)).await;
+    fill(&rabbit, 0, 20).await;
+    reader.has_read(texts(0, 20)).await;
+    reader.running.stop().await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn poison_goes_to_the_dead_letters_with_its_reason_and_its_neighbours_are_done() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    let held = reader.hold();
+    fill(&rabbit, 0, 5).await;
+    let properties = BasicProperties::default().with_message_id("id-1".into()).with_expiration("60000".into());
+    rabbit.put(&rabbit.topology.log_queue, "poison", properties).await;
+    fill(&rabbit, 5, 10).await;
+    drop(held);
+    reader.has_read(texts(0, 10)).await;
+
+    let letter = rabbit.take(&rabbit.topology.dead_queue).await.delivery;
+    assert_eq!(letter.data, b"poison");
+    assert_eq!(letter.properties.message_id(), &Some("id-1".into()));
+    assert_eq!(letter.properties.expiration(), &None);
+    let headers = letter.properties.headers().clone().unwrap();
+    let text = |name: &str| headers.inner()[name].as_long_string().unwrap().to_string();
+    assert_eq!(text(dead::REASON), "it is poison");
+    assert_eq!(text(dead::QUEUE), rabbit.topology.log_queue);
+    assert_eq!(text(dead::ROUTING_KEY), rabbit.topology.log_queue);
+    assert_eq!(headers.inner()[dead::ATTEMPTS].as_long_long_int(), Some(1));
+
+    reader.running.stop().await;
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    rabbit.counts(&rabbit.topology.dead_queue, 0).await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn a_stop_in_the_middle_of_a_batch_finishes_it_and_leaves_the_rest() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    let held = reader.hold();
+    fill(&rabbit, 0, 300).await;
+    // All that it may have in hand is there, and not done.
+    rabbit.counts(&rabbit.topology.log_queue, 300 - u32::from(FLOW.prefetch)).await;
+    reader.running.lifecycle().stop();
+    let (bodies, running) = (Arc::clone(&reader.bodies), reader.running);
+    let stopping = tokio::spawn(running.stop());
+    drop(held);
+    stopping.await.unwrap();
+    let done: Vec<_> = bodies.lock().unwrap().clone();
+    assert!(!done.is_empty(), "the batches in hand were finished");
+    let left = 300 - u32::try_from(done.len()).unwrap();
+    rabbit.counts(&rabbit.topology.log_queue, left).await;
+
+    let second = Reader::start(&rabbit).await;
+    let rest: HashSet<_> = texts(0, 300).filter(|text| !done.contains(text)).collect();
+    second.has_read(rest.clone()).await;
+    assert_eq!(second.read(), rest, "and nothing twice");
+    second.running.stop().await;
+    rabbit.clean().await;
+}

@@ -1,0 +1,3 @@
+//! What the chassis does with real servers.
+
+mod amqp;

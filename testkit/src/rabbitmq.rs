@@ -1,0 +1,27 @@
+//! Names on RabbitMQ that a test leaves nothing of.
+
+use contracts::topology::Topology;
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::{Connection, ConnectionProperties};
+
+use crate::setting;
+
+/// Removes every exchange and queue of a topology of the test's own.
+pub async fn clean(topology: &Topology) {
+    let connection = Connection::connect(&setting("RABBITMQ_URL"), ConnectionProperties::default())
+        .await
+        .expect("RabbitMQ is there");
+    let channel = connection.create_channel().await.expect("a channel");
+    for queue in [&topology.log_queue, &topology.dead_queue] {
+        let options = QueueDeleteOptions::default();
+        channel.queue_delete(queue.as_str().into(), options).await.expect("the queue can be deleted");
+    }
+    for exchange in [&topology.events, &topology.logs_topic] {
+        let options = ExchangeDeleteOptions::default();
+        channel
+            .exchange_delete(exchange.as_str().into(), options)
+            .await
+            .expect("the exchange can be deleted");
+    }
+    connection.close(200, "".into()).await.expect("the connection can be closed");
+}
