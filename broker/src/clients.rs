@@ -1,0 +1,44 @@
+//! The services that the broker calls over HTTP, as typed calls.
+//!
+//! The logger is not here: its client, `chassis::rpc::LoggerClient`, is shared with the listener.
+
+mod auth;
+mod mailer;
+
+pub use auth::AuthClient;
+pub use mailer::MailerClient;
+
+use chassis::http::Answer;
+use chassis::http::client::{PeerAnswer, PeerError};
+use contracts::reply::{Invalid, Reply};
+use http::StatusCode;
+use serde_json::Value;
+
+/// How the broker calls itself to others.
+const CALLER: &str = "broker";
+
+/// What a client is told when a service did not do what it was asked: its own words where they are meant
+/// for a client (what is wrong with the payload, which server is away), and 502 for anything else.
+fn failure(service: &str, payload: &str, answer: &PeerAnswer) -> Answer {
+    let reply: Reply<Value> = match answer.json() {
+        Ok(reply) => reply,
+        Err(error) => return error.into(),
+    };
+    match answer.status {
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            let fields = reply.data.and_then(|data| serde_json::from_value::<Invalid>(data).ok());
+            match fields {
+                Some(Invalid { fields }) => Answer::invalid(payload, fields),
+                None => Answer::failed(StatusCode::UNPROCESSABLE_ENTITY, reply.message),
+            }
+        }
+        status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => {
+            tracing::warn!(service, reason = reply.message, "a call failed");
+            Answer::failed(status, format!("{service}: {}", reply.message))
+        }
+        status => {
+            let error: PeerError = answer.nonsense(format!("status {status}: {}", reply.message));
+            error.into()
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The broker's settings.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use chassis::service::Settings;
+use chassis::settings::Common;
+use clap::Parser;
+use secrecy::SecretString;
+use url::Url;
+
+/// The one entry of the system: takes actions and hands them to the services.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "broker", version)]
+pub struct Config {
+    /// What every service can be told.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Where to serve HTTP.
+    #[arg(long, env = "PORT", value_name = "8080", default_value = "8080")]
+    pub port: NonZeroU16,
+
+    /// Where the auth service is.
+    #[arg(
+        long,
+        env = "AUTH_SERVICE_URL",
+        value_name = "http://auth:8082",
+        default_value = "http://127.0.0.1:8082"
+    )]
+    pub auth_service_url: Url,
+
+    /// Where the mailer is.
+    #[arg(
+        long,
+        env = "MAIL_SERVICE_URL",
+        value_name = "http://mailer:8083",
+        default_value = "http://127.0.0.1:8083"
+    )]
+    pub mail_service_url: Url,
+
+    /// Where the logger serves RPC; several addresses with commas between them.
+    #[arg(
+        long,
+        env = "LOGGER_RPC_ADDR",
+        value_name = "logger:5001",
+        default_value = "127.0.0.1:5001",
+        value_delimiter = ','
+    )]
+    pub logger_rpc_addr: Vec<String>,
+
+    /// Where the logger serves HTTP, for `GET /health`.
+    #[arg(
+        long,
+        env = "LOGGER_SERVICE_URL",
+        value_name = "http://logger:8084",
+        default_value = "http://127.0.0.1:8084"
+    )]
+    pub logger_service_url: Url,
+
+    /// Where the listener serves HTTP, for `GET /health`.
+    #[arg(
+        long,
+        env = "LISTENER_SERVICE_URL",
+        value_name = "http://listener:8085",
+        default_value = "http://127.0.0.1:8085"
+    )]
+    pub listener_service_url: Url,
+
+    /// Where events are published.
+    #[arg(
+        long,
+        env = "RABBITMQ_URL",
+        value_name = "amqp://user:password@rabbitmq:5672/%2f?heartbeat=10",
+        hide_env_values = true
+    )]
+    pub rabbitmq_url: SecretString,
+
+    /// What the names of exchanges and queues begin with, so that two systems can share a server.
+    #[arg(long, env = "RABBITMQ_NAMESPACE", value_name = "staging-", default_value = "")]
+    pub rabbitmq_namespace: String,
+
+    /// Which pages may call the broker: `*`, or origins with commas between them.
+    #[arg(
+        long,
+        env = "CORS_ALLOWED_ORIGINS",
+        value_name = "https://console.example.com",
+        default_value = "*",
+        value_delimiter = ','
+    )]
+    pub cors_allowed_origins: Vec<String>,
+
+    /// How long the auth service may take.
+    #[arg(long, env = "AUTH_TIMEOUT", value_name = "5s", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub auth_timeout: Duration,
+
+    /// How long the mailer may take; longer than the mailer gives the mail server.
+    #[arg(long, env = "MAIL_SERVICE_TIMEOUT", value_name = "15s", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub mail_timeout: Duration,
+}
+
+impl Settings for Config {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn port(&self) -> u16 {
+        self.port.get()
+    }
+}

@@ -1,0 +1,57 @@
+//! The one entry of the system: `POST /handle` takes an action and hands it to the service that does it.
+//!
+//! A request's way: [`routes`] → [`action`], which reads it, → `action/auth.rs`, `action/log.rs` or
+//! `action/mail.rs` → `clients/…` → the other service, or the exchange. The broker keeps nothing, so any number
+//! of replicas may run.
+
+pub mod action;
+pub mod clients;
+pub mod config;
+mod health;
+mod routes;
+
+use chassis::amqp::Publisher;
+use chassis::http::server;
+use chassis::lifecycle::Lifecycle;
+use chassis::rpc::LoggerClient;
+use contracts::topology::Topology;
+use tokio::net::TcpListener;
+
+use crate::clients::{AuthClient, MailerClient};
+use crate::config::Config;
+use crate::health::System;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct App {
+    auth: AuthClient,
+    mailer: MailerClient,
+    logger: LoggerClient,
+    publisher: Publisher,
+    topology: Topology,
+    system: System,
+}
+
+/// Listens where the settings say, and serves.
+pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
+    let listener = server::bind(config.common.listen(config.port.get())).await?;
+    serve(listener, config, &lifecycle).await
+}
+
+/// Serves on `listener`; nothing that the broker calls has to be there yet.
+pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    let topology = Topology::within(&config.rabbitmq_namespace);
+    let publisher = Publisher::start(&config.rabbitmq_url, topology.clone(), lifecycle)?;
+    let logger = LoggerClient::start(config.logger_rpc_addr.clone(), lifecycle);
+    let app = App {
+        auth: AuthClient::new(config.auth_service_url.clone(), config.auth_timeout),
+        mailer: MailerClient::new(config.mail_service_url.clone(), config.mail_timeout),
+        system: System::new(&config, logger.clone(), publisher.clone()),
+        logger,
+        publisher,
+        topology,
+    };
+    let routes = routes::routes(app, &config, lifecycle.draining());
+    lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A broker of the test's own, and services for it to call.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use axum::Router;
+use broker::config::Config;
+use clap::Parser as _;
+use contracts::log::Entry;
+use contracts::logger::{AppendError, LoggerRequest, LoggerResponse, Stored};
+use contracts::topology::Topology;
+use testkit::{Running, setting};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// A free port of the loopback.
+pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// An address at which nobody is.
+pub(crate) async fn nobody() -> SocketAddr {
+    listener().await.1
+}
+
+/// Serves `routes` as if it were another service.
+pub(crate) async fn service(routes: Router) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(chassis::http::server::serve(listener, routes, Default::default()));
+    address
+}
+
+/// A logger that gives `outcome` for every entry and passes the entries on.
+pub(crate) async fn logger(
+    outcome: Result<Stored, AppendError>,
+) -> (SocketAddr, mpsc::UnboundedReceiver<Entry>) {
+    let (listener, address) = listener().await;
+    let (sender, entries) = mpsc::unbounded_channel();
+    let handler = move |_: SocketAddr, _: tarpc::context::Context, request: LoggerRequest| {
+        let (sender, outcome) = (sender.clone(), outcome.clone());
+        async move {
+            Ok(match request {
+                LoggerRequest::Append { entry } => {
+                    let _ = sender.send(entry);
+                    LoggerResponse::Append(outcome)
+                }
+                LoggerRequest::AppendAll { entries } => {
+                    LoggerResponse::AppendAll(entries.iter().map(|_| outcome.clone()).collect())
+                }
+            })
+        }
+    };
+    let limits = chassis::rpc::server::Limits::default();
+    tokio::spawn(chassis::rpc::server::serve(listener, Default::default(), limits, handler));
+    (address, entries)
+}
+
+/// What a broker is started with; every address may be that of nobody.
+pub(crate) struct Stand {
+    pub(crate) auth: SocketAddr,
+    pub(crate) mailer: SocketAddr,
+    pub(crate) logger: SocketAddr,
+    pub(crate) rabbitmq: String,
+    pub(crate) topology: Topology,
+    namespace: String,
+}
+
+/// A running broker.
+pub(crate) struct Broker {
+    pub(crate) url: String,
+    pub(crate) running: Running,
+}
+
+impl Stand {
+    /// Nobody anywhere but RabbitMQ.
+    pub(crate) async fn empty() -> Self {
+        let namespace = testkit::namespace();
+        Self {
+            auth: nobody().await,
+            mailer: nobody().await,
+            logger: nobody().await,
+            rabbitmq: setting("RABBITMQ_URL"),
+            topology: Topology::within(&namespace),
+            namespace,
+        }
+    }
+
+    /// Starts a broker.
+    pub(crate) async fn start(&self) -> Broker {
+        let (listener, address) = listener().await;
+        let config = Config::parse_from([
+            "broker".to_owned(),
+            format!("--auth-service-url=http://{}", self.auth),
+            format!("--mail-service-url=http://{}", self.mailer),
+            format!("--logger-rpc-addr={}", self.logger),
+            format!("--logger-service-url=http://{}", self.logger),
+            format!("--listener-service-url=http://{}", self.logger),
+            format!("--rabbitmq-url={}", self.rabbitmq),
+            format!("--rabbitmq-namespace={}", self.namespace),
+            "--cors-allowed-origins=*".to_owned(),
+            "--auth-timeout=500ms".to_owned(),
+            "--mail-timeout=500ms".to_owned(),
+        ]);
+        let running =
+            Running::start(|lifecycle| async move { broker::serve(listener, config, &lifecycle).await })
+                .await;
+        Broker { url: format!("http://{address}"), running }
+    }
+}
