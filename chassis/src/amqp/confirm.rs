@@ -17,11 +17,12 @@ use futures_util::future::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::publisher::PublishError;
+use super::server::{CONNECT_TIMEOUT, ConnectError, lost};
 use super::topology;
 
 /// How many requests are taken from the queue at once.
@@ -97,7 +98,7 @@ impl ConfirmChannel {
         requests: &mut mpsc::UnboundedReceiver<Request>,
         closing: &CancellationToken,
     ) -> Ended {
-        let mut events = pin!(connection.events_listener());
+        let mut lost = pin!(lost(connection, &self.channel));
         let mut in_flight = FuturesUnordered::new();
         let mut returns = Returns::default();
         let (mut arrived, mut settled) = (Vec::new(), Vec::new());
@@ -117,7 +118,7 @@ impl ConfirmChannel {
                     if round.returned && declared.elapsed() > REDECLARE_EVERY {
                         // Somebody may have deleted a queue; then it is there again for the next try.
                         declared = Instant::now();
-                        if let Err(error) = topology::declare(connection, names).await {
+                        if let Err(error) = redeclare(connection, names).await {
                             return Ended::Broken(error.to_string());
                         }
                     }
@@ -129,11 +130,7 @@ impl ConfirmChannel {
                     let wanted = arrived.drain(..).filter(|request| !request.answer.is_closed());
                     in_flight.extend(wanted.map(|request| self.send(request)));
                 }
-                Some(event) = events.next() => {
-                    if let Event::Error(error) = event {
-                        return Ended::Broken(error.to_string());
-                    }
-                }
+                error = &mut lost => return Ended::Broken(error.to_string()),
                 () = closing.cancelled(), if in_flight.is_empty() => return Ended::Finished,
             }
         }
@@ -152,6 +149,11 @@ impl ConfirmChannel {
         };
         Settled { id, outcome, answer, _room: room }
     }
+}
+
+async fn redeclare(connection: &Connection, names: &Topology) -> Result<(), ConnectError> {
+    let declaring = tokio::time::timeout(CONNECT_TIMEOUT, topology::declare(connection, names));
+    Ok(declaring.await.map_err(|_| ConnectError::TooSlow)??)
 }
 
 /// The ids of messages that came back and whose own confirm has not come yet.
@@ -217,17 +219,17 @@ mod tests {
         (Settled { id: Some(id.into()), outcome: Ok(outcome), answer, _room: room }, answered)
     }
 
-    fn returned(id: &str) -> Option<BasicReturnMessage> {
+    fn returned(id: &str) -> BasicReturnMessage {
         let mut delivery = Delivery::mock(0, "".into(), "".into(), false, Vec::new());
         delivery.properties = BasicProperties::default().with_message_id(id.into());
-        Some(BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() })
+        BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() }
     }
 
     #[test]
     fn a_return_that_came_with_the_confirm_of_another_is_told_to_its_own_publisher() {
         let mut returns = Returns::default();
         let (first, mut first_told) = settled("1", Confirmation::Ack(None));
-        let (second, mut second_told) = settled("2", Confirmation::Ack(returned("1")));
+        let (second, mut second_told) = settled("2", Confirmation::Ack(Some(returned("1"))));
         let round = returns.answer(&mut vec![first, second]);
         assert!(round.returned && round.broken.is_none());
         assert!(matches!(first_told.try_recv().unwrap(), Err(PublishError::Returned)));
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn a_return_waits_for_the_confirm_of_its_own_message() {
         let mut returns = Returns::default();
-        let (first, mut told) = settled("1", Confirmation::Ack(returned("2")));
+        let (first, mut told) = settled("1", Confirmation::Ack(Some(returned("2"))));
         assert!(!returns.answer(&mut vec![first]).returned);
         assert!(told.try_recv().unwrap().is_ok());
         for expected in [false, true] {

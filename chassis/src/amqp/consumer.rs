@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::batch::Work;
-use self::session::{Ended, Session};
+use self::session::{Ended, Session, is_unreadable};
 use super::dead::DeadLetters;
-use super::server::{InvalidUrl, Server, Standing, State};
+use super::server::{ConnectError, InvalidUrl, Server, Standing, State};
 use super::{Delivery, Disposition, NAME};
 use crate::lifecycle::Lifecycle;
 use crate::request::RequestContext;
@@ -103,12 +103,17 @@ impl Consumer {
         loop {
             let flow = if careful > 0 { Flow { prefetch: 1, batch: 1 } } else { self.flow };
             let opening = forever(NAME, || self.open(flow));
-            let Some(session) = self.stopping.run_until_cancelled(opening).await else { return Ok(()) };
-            tracing::info!(queue = self.queue, prefetch = flow.prefetch, "consuming");
-            self.state.send_replace(State::Up(session.status()));
+            let Some(opened) = self.stopping.run_until_cancelled(opening).await else { return Ok(()) };
             let started = Instant::now();
-            let (ended, acknowledged) = session.consume(&work, flow, careful, &self.stopping).await;
-            careful = careful.saturating_sub(acknowledged);
+            let (ended, settled) = match opened {
+                Ok(session) => {
+                    tracing::info!(queue = self.queue, prefetch = flow.prefetch, "consuming");
+                    self.state.send_replace(State::Up(session.status()));
+                    session.consume(&work, flow, careful, &self.stopping).await
+                }
+                Err(ended) => (ended, 0),
+            };
+            careful = careful.saturating_sub(settled);
             let (why, wait) = match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::PastIt => continue,
@@ -130,11 +135,19 @@ impl Consumer {
         }
     }
 
-    async fn open(&self, flow: Flow) -> Result<Session, super::server::ConnectError> {
+    /// Opens a session. A message that can't be read may end it while it is being opened: that is no reason to
+    /// wait longer and longer.
+    async fn open(&self, flow: Flow) -> Result<Result<Session, Ended>, ConnectError> {
         let result = Session::open(&self.server, &self.topology, &self.queue, flow).await;
-        if let Err(error) = &result {
-            self.state.send_replace(State::Down(error.to_string().into()));
+        match result {
+            Ok(session) => Ok(Ok(session)),
+            Err(ConnectError::Server(error)) if is_unreadable(&error) => {
+                Ok(Err(Ended::Unreadable(error.to_string())))
+            }
+            Err(error) => {
+                self.state.send_replace(State::Down(error.to_string().into()));
+                Err(error)
+            }
         }
-        result
     }
 }

@@ -47,7 +47,12 @@ impl DeadLetters {
     }
 
     /// Keeps `delivery`, which came from `queue`. `Ok` once it is confirmed.
-    pub(super) async fn bury(&self, queue: &str, delivery: &Delivery, reason: &str) -> Result<(), PublishError> {
+    pub(super) async fn bury(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        reason: &str,
+    ) -> Result<(), PublishError> {
         let start = async || Publisher::on(&self.server, self.topology.clone(), &self.lifecycle);
         let publisher = self.publisher.get_or_init(start).await;
         let routing_key = topology::short(&self.topology.dead_queue)

@@ -22,6 +22,12 @@ pub enum Disposition {
     Dead(String),
 }
 
+impl From<lapin::message::Delivery> for Delivery {
+    fn from(delivery: lapin::message::Delivery) -> Self {
+        Self(delivery)
+    }
+}
+
 impl Delivery {
     /// The exchange that it was published to; empty when straight to the queue.
     pub fn exchange(&self) -> &str {
@@ -65,7 +71,8 @@ impl Delivery {
 
     /// How often it has been delivered before this time, as the queue counts.
     pub fn redeliveries(&self) -> u64 {
-        let count = self.0.properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
+        let count =
+            self.0.properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
         match count {
             Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
             Some(AMQPValue::LongInt(count)) => u64::try_from(*count).unwrap_or_default(),

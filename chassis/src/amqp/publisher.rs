@@ -14,6 +14,7 @@ use deadpool_lapin::{Config, Object, Pool, PoolConfig, Runtime, Timeouts};
 use http::StatusCode;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
+use metrics::{Counter, counter};
 use secrecy::SecretString;
 use serde::Serialize;
 use thiserror::Error;
@@ -60,7 +61,9 @@ impl From<PublishError> for Answer {
     fn from(error: PublishError) -> Self {
         tracing::warn!(%error, "an event was not published");
         match error {
-            PublishError::Unavailable(_) | PublishError::Returned | PublishError::Nacked => Self::unavailable(NAME),
+            PublishError::Unavailable(_) | PublishError::Returned | PublishError::Nacked => {
+                Self::unavailable(NAME)
+            }
             PublishError::TooSlow => Self::too_slow(NAME),
             PublishError::Unwritable(_) => {
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be written")
@@ -88,6 +91,7 @@ pub struct Publisher {
     requests: mpsc::UnboundedSender<Request>,
     room: Arc<Semaphore>,
     standing: Standing,
+    confirmed: Counter,
 }
 
 impl Publisher {
@@ -102,13 +106,14 @@ impl Publisher {
         let (state, standing) = Standing::new();
         let keeper = Keeper {
             pool: pool(server),
+            server: server.clone(),
             topology,
             requests: received,
             state,
             closing: lifecycle.closing(),
         };
         lifecycle.background("publisher", keeper.run());
-        Self { requests, room: Arc::new(Semaphore::new(ROOM)), standing }
+        Self { requests, room: Arc::new(Semaphore::new(ROOM)), standing, confirmed: published("confirmed") }
     }
 
     /// Publishes an event. `Ok` once the server has it on disk, in every queue that takes it.
@@ -137,9 +142,13 @@ impl Publisher {
     /// Sends a message, and waits until it is confirmed.
     pub(super) async fn send(&self, mut message: Message) -> Result<(), PublishError> {
         message.properties = message.properties.with_delivery_mode(2);
-        let result = tokio::time::timeout(DEADLINE, self.exchange(message)).await.unwrap_or(Err(PublishError::TooSlow));
-        let outcome = result.as_ref().map_or_else(PublishError::label, |()| "confirmed");
-        metrics::counter!("amqp_published_total", "outcome" => outcome).increment(1);
+        let result = tokio::time::timeout(DEADLINE, self.exchange(message))
+            .await
+            .unwrap_or(Err(PublishError::TooSlow));
+        match &result {
+            Ok(()) => self.confirmed.increment(1),
+            Err(error) => published(error.label()).increment(1),
+        }
         result
     }
 
@@ -155,9 +164,15 @@ impl Publisher {
     }
 
     /// Whether the server can be published to; `Err` says why not. Publishes nothing.
+    #[expect(clippy::unused_async, reason = "a check of readiness is async, like the others")]
     pub async fn check(&self) -> Result<(), String> {
         self.standing.check()
     }
+}
+
+/// The counter of messages with this outcome.
+fn published(outcome: &'static str) -> Counter {
+    counter!("amqp_published_total", "outcome" => outcome)
 }
 
 /// A pool of one: the channel on it is shared, so more connections would only cost memory.
@@ -167,7 +182,8 @@ fn pool(server: &Server) -> Pool {
         wait: Some(CONNECT_TIMEOUT),
         recycle: Some(CONNECT_TIMEOUT),
     };
-    let config = Config { url: Some(server.url()), pool: Some(PoolConfig { timeouts, ..PoolConfig::new(1) }) };
+    let config =
+        Config { url: Some(server.url()), pool: Some(PoolConfig { timeouts, ..PoolConfig::new(1) }) };
     match config.create_pool(|| server::properties("publisher"), Runtime::Tokio1) {
         Ok(pool) => pool,
         // The two causes are a runtime that is not compiled in and timeouts without one.
@@ -183,6 +199,7 @@ struct Live {
 
 /// The task that keeps the channel.
 struct Keeper {
+    server: Server,
     pool: Pool,
     topology: Topology,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -203,8 +220,8 @@ impl Keeper {
                 Ended::Broken(error) => {
                     tracing::warn!(error, "the connection of the publisher is lost");
                     self.state.send_replace(State::Connecting);
-                    // Out of the pool: the next one is new.
-                    drop(Object::take(connection));
+                    drop((channel, connection));
+                    discard(&self.pool);
                 }
             }
         }
@@ -216,10 +233,11 @@ impl Keeper {
     /// A new channel, however long it takes; `None` when it is not wanted any more. The first attempt makes
     /// publishers wait; once it has failed they are answered at once.
     async fn connect(&mut self) -> Option<Live> {
-        let Self { pool, topology, requests, state, closing } = self;
+        let Self { server, pool, topology, requests, state, closing } = self;
         let attempt = || async {
-            let result = open(pool, topology).await;
+            let result = server.patiently(open(pool, topology)).await;
             if let Err(error) = &result {
+                discard(pool);
                 state.send_replace(State::Down(error.to_string().into()));
             }
             result
@@ -244,15 +262,12 @@ impl Keeper {
 
 async fn open(pool: &Pool, names: &Topology) -> Result<Live, ConnectError> {
     let connection = pool.get().await?;
-    let opening = async {
-        topology::declare(&connection, names).await?;
-        Ok(ConfirmChannel::open(&connection).await?)
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(ConnectError::TooSlow)) {
-        Ok(channel) => Ok(Live { connection, channel }),
-        Err(error) => {
-            drop(Object::take(connection));
-            Err(error)
-        }
-    }
+    topology::declare(&connection, names).await?;
+    let channel = ConfirmChannel::open(&connection).await?;
+    Ok(Live { connection, channel })
+}
+
+/// Throws away the connections that nobody holds: they are suspect, and the next one is to be new.
+fn discard(pool: &Pool) {
+    pool.retain(|_, _| false);
 }

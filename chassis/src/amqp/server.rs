@@ -1,13 +1,18 @@
 //! Where the server is, how to connect to it, and whether it is there.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties, ConnectionStatus};
+use futures_util::StreamExt as _;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind, Event};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::NAME;
@@ -20,6 +25,10 @@ const HEARTBEAT: u16 = 10;
 /// In bytes. lapin keeps two buffers of 32 frames a connection, and with the server's 128 KiB a frame they
 /// would be most of an idle service's memory.
 const FRAME_MAX: u32 = 32 * 1024;
+/// The first bytes of every connection (AMQP 0-9-1, 4.2.2); the server answers them with its own.
+const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
+/// How often to look whether a connection is still there, beside waiting to be told.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -37,6 +46,9 @@ pub(super) enum ConnectError {
     /// It did not answer.
     #[error("no answer within {CONNECT_TIMEOUT:?}")]
     TooSlow,
+    /// It could not be reached.
+    #[error("{0}")]
+    Unreachable(#[from] std::io::Error),
     /// The pool of connections gave none.
     #[error("{0}")]
     Pool(Box<deadpool_lapin::PoolError>),
@@ -55,10 +67,12 @@ impl From<deadpool_lapin::PoolError> for ConnectError {
     }
 }
 
-/// A server's address, with what every connection to it has in common.
+/// A server's address, with what every connection to it has in common. Clones share what they know of it.
 #[derive(Clone)]
 pub(super) struct Server {
     uri: AMQPUri,
+    /// It took a connection and said nothing.
+    silent: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -81,11 +95,11 @@ impl Server {
             url.parse().map_err(|_| InvalidUrl("has a part that can't be read after the host"))?;
         if uri.vhost.is_empty() {
             // What people mean by a slash at the end.
-            uri.vhost = "/".to_owned();
+            "/".clone_into(&mut uri.vhost);
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         uri.query.frame_max.get_or_insert(FRAME_MAX);
-        Ok(Self { uri })
+        Ok(Self { uri, silent: Arc::default() })
     }
 
     /// The URL with everything that is common to all connections.
@@ -95,8 +109,40 @@ impl Server {
 
     /// A new connection that nobody else uses. It does not recover by itself: whoever holds it makes another.
     pub(super) async fn connect(&self, purpose: &str) -> Result<Connection, ConnectError> {
-        let connecting = Connection::connect_uri(self.uri.clone(), properties(purpose));
-        tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_or(Err(ConnectError::TooSlow), |result| Ok(result?))
+        self.patiently(async { Ok(Connection::connect_uri(self.uri.clone(), properties(purpose)).await?) })
+            .await
+    }
+
+    /// Runs what makes a connection, with a deadline.
+    ///
+    /// lapin gives each connection a thread, which waits for the handshake for as long as the server keeps the
+    /// socket open, also when nobody waits for it any more. So once a server has kept silent, it has to
+    /// speak before it is handed to lapin again: else every attempt would leave a thread behind.
+    pub(super) async fn patiently<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let attempt = async {
+            if self.silent.load(Ordering::Relaxed) {
+                self.speaks().await?;
+            }
+            connecting.await
+        };
+        let result =
+            tokio::time::timeout(CONNECT_TIMEOUT, attempt).await.unwrap_or(Err(ConnectError::TooSlow));
+        self.silent.store(matches!(result, Err(ConnectError::TooSlow)), Ordering::Relaxed);
+        result
+    }
+
+    /// Waits for the first byte of the server. Behind TLS only for the connection.
+    async fn speaks(&self) -> Result<(), ConnectError> {
+        let mut stream =
+            TcpStream::connect((self.uri.authority.host.as_str(), self.uri.authority.port)).await?;
+        if self.uri.scheme == AMQPScheme::AMQP {
+            stream.write_all(PROTOCOL_HEADER).await?;
+            stream.read_u8().await?;
+        }
+        Ok(())
     }
 }
 
@@ -110,13 +156,31 @@ impl fmt::Debug for Server {
 pub(super) fn properties(purpose: &str) -> ConnectionProperties {
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(|path| path.file_stem()).unwrap_or_default();
-    ConnectionProperties::default().with_connection_name(format!("{} {purpose}", program.to_string_lossy()).into())
+    ConnectionProperties::default()
+        .with_connection_name(format!("{} {purpose}", program.to_string_lossy()).into())
 }
 
 /// Says goodbye, unless the server does not listen.
 pub(super) async fn close(connection: &Connection) {
     // Closed or lost: either way it is over.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "bye".into())).await;
+}
+
+/// Waits until a connection or a channel on it is lost; gives why.
+///
+/// Nothing that lapin is to answer may be awaited without this or a timeout beside it: an acknowledgement that
+/// is asked for just as the connection breaks is never answered.
+pub(super) async fn lost(connection: &Connection, channel: &Channel) -> lapin::Error {
+    let mut events = pin!(connection.events_listener());
+    loop {
+        match tokio::time::timeout(LOOK_EVERY, events.next()).await {
+            Ok(Some(Event::Error(error))) => return error,
+            Ok(Some(_)) => {}
+            // Not every end is an event.
+            Err(_) if connection.status().connected() && channel.status().connected() => {}
+            Ok(None) | Err(_) => return ErrorKind::InvalidConnectionState(ConnectionState::Closed).into(),
+        }
+    }
 }
 
 /// Whether the server is there, as the one who holds the connection sees it. Clones look at the same.
@@ -178,12 +242,31 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_without_the_password() {
-        for bad in
-            ["secret", "amqp:secret@x", "http://u:secret@x", "amqp://u:secret@[::1]/", "amqp://u:secret@x/?heartbeat=x"]
-        {
+        for bad in [
+            "secret",
+            "amqp:secret@x",
+            "http://u:secret@x",
+            "amqp://u:secret@[::1]/",
+            "amqp://u:secret@x/?heartbeat=x",
+        ] {
             let message = parse(bad).unwrap_err();
             assert!(message.starts_with("RABBITMQ_URL: ") && !message.contains("secret"), "{message}");
         }
         assert!(!format!("{:?}", parse("amqp://u:secret@x").unwrap()).contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_kept_silent_is_left_to_itself_until_it_speaks() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = parse(&format!("amqp://u:p@{}", listener.local_addr().unwrap())).unwrap();
+        server.silent.store(true, Ordering::Relaxed);
+        let (result, ()) = tokio::join!(server.connect("test"), async {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut sent = Vec::new();
+            // Ends only when the client closes.
+            client.read_to_end(&mut sent).await.unwrap();
+            assert_eq!(sent, PROTOCOL_HEADER);
+        });
+        assert!(matches!(result, Err(ConnectError::TooSlow)), "{result:?}");
     }
 }

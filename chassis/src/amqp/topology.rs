@@ -12,8 +12,9 @@ use thiserror::Error;
 
 /// How often a message may be delivered again before it goes to the dead letters. It counts every delivery
 /// that ended without an acknowledgement, also those that waited in the buffer of a consumer whose
-/// connection broke; so it is far above what outages cost, and yet ends a message that kills its consumer.
-const DELIVERY_LIMIT: i64 = 50;
+/// connection broke; so it is far above what outages cost, and yet ends a message that kills its consumer. The
+/// same as RabbitMQ 4 has where none is given.
+const DELIVERY_LIMIT: i64 = 20;
 
 /// Why not everything is declared.
 #[derive(Debug, Error)]

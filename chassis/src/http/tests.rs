@@ -15,8 +15,16 @@ use crate::request::RequestContext;
 fn app() -> Router {
     edge::wrap(
         Router::new()
-            .route("/echo", post(async |body: JsonBody| Ok::<_, Answer>(Answer::ok(StatusCode::OK, body.value()?.to_string()))))
-            .route("/who", get(async |context: RequestContext| Answer::ok(StatusCode::OK, context.request_id())))
+            .route(
+                "/echo",
+                post(async |body: JsonBody| {
+                    Ok::<_, Answer>(Answer::ok(StatusCode::OK, body.value()?.to_string()))
+                }),
+            )
+            .route(
+                "/who",
+                get(async |context: RequestContext| Answer::ok(StatusCode::OK, context.request_id())),
+            )
             .route("/panic", get(async || -> Answer { panic!("a mistake") })),
     )
 }
@@ -29,7 +37,8 @@ async fn send(request: Request<Body>) -> (Response<()>, Value) {
 }
 
 async fn echo(content_type: &str, body: impl Into<Body>) -> (u16, String) {
-    let request = Request::post("/echo").header(header::CONTENT_TYPE, content_type).body(body.into()).unwrap();
+    let request =
+        Request::post("/echo").header(header::CONTENT_TYPE, content_type).body(body.into()).unwrap();
     let (head, body) = send(request).await;
     (head.status().as_u16(), body["message"].as_str().unwrap().to_owned())
 }
@@ -43,9 +52,15 @@ async fn an_answer_carries_the_ids_of_its_request() {
         .body(Body::empty())
         .unwrap();
     let (head, body) = send(request).await;
-    assert_eq!((head.headers()["x-request-id"].to_str().unwrap(), &body["message"]), ("mine", &json!("mine")));
+    assert_eq!(
+        (head.headers()["x-request-id"].to_str().unwrap(), &body["message"]),
+        ("mine", &json!("mine"))
+    );
     let answered = head.headers()["traceparent"].to_str().unwrap();
-    assert!(answered.starts_with(&format!("00-{trace}-")) && !answered.contains("b7ad6b7169203331"), "{answered}");
+    assert!(
+        answered.starts_with(&format!("00-{trace}-")) && !answered.contains("b7ad6b7169203331"),
+        "{answered}"
+    );
     assert_eq!(body["trace_id"], trace);
     assert!(uuid::Uuid::parse_str(body["id"].as_str().unwrap()).is_ok());
 }
@@ -72,9 +87,15 @@ async fn a_body_is_json_of_bounded_size() {
     assert_eq!(echo("application/json; charset=utf-8", "[1]").await, (200, "[1]".to_owned()));
     assert_eq!(echo("application/cloudevents+json", " 2 ").await, (200, "2".to_owned()));
     assert_eq!(echo("text/json", "1").await.0, 415);
-    assert_eq!(echo("application/json", "").await, (400, "the body is empty: it must be one JSON value".to_owned()));
+    assert_eq!(
+        echo("application/json", "").await,
+        (400, "the body is empty: it must be one JSON value".to_owned())
+    );
     assert_eq!(echo("application/json", "1 2").await.0, 400);
-    assert_eq!(echo("application/json", vec![b'"', 0xff, b'"']).await, (400, "the body is not UTF-8: byte 1 is wrong".to_owned()));
+    assert_eq!(
+        echo("application/json", vec![b'"', 0xff, b'"']).await,
+        (400, "the body is not UTF-8: byte 1 is wrong".to_owned())
+    );
     let exactly = format!("\"{}\"", "x".repeat(LIMIT - 2));
     assert_eq!(echo("application/json", exactly.clone()).await.0, 200);
     assert_eq!(echo("application/json", exactly + " ").await.0, 413);

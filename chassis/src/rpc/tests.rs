@@ -257,3 +257,22 @@ async fn calls_beyond_the_servers_bound_are_refused_as_busy() {
     });
     assert_eq!((one, two, busy), (Ok(Stored::Created), Ok(Stored::Created), Err(RpcFailure::Busy)));
 }
+
+#[tokio::test]
+async fn where_spans_are_exported_the_trace_goes_on_through_those_of_tarpc() {
+    use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+    use tracing::Instrument as _;
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let _installed = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let (fake, lifecycle) = (Fake::default(), Lifecycle::default());
+    let server = start("127.0.0.1:0", fake.clone(), Limits::default()).await;
+    let client = server.client(&lifecycle);
+    let request = tracing::info_span!("request");
+    let trace_id = request.context().span().span_context().trace_id();
+    client.append(&context(), entry("a")).instrument(request).await.unwrap();
+    assert_eq!(*fake.trace.lock().unwrap(), u128::from_be_bytes(trace_id.to_bytes()));
+}

@@ -42,7 +42,12 @@ pub(super) struct Finished {
 }
 
 impl Work {
-    pub(super) fn new<H, F>(queue: &str, handler: H, dead: Arc<DeadLetters>, stopping: CancellationToken) -> Self
+    pub(super) fn new<H, F>(
+        queue: &str,
+        handler: H,
+        dead: Arc<DeadLetters>,
+        stopping: CancellationToken,
+    ) -> Self
     where
         H: Fn(RequestContext, Batch) -> F + Send + Sync + 'static,
         F: Future<Output = Vec<Disposition>> + Send + 'static,
@@ -137,9 +142,7 @@ struct Meters {
 
 impl Meters {
     fn of(queue: &str) -> Self {
-        let outcome = |outcome: &'static str| {
-            counter!("amqp_consumed_total", "queue" => queue.to_owned(), "outcome" => outcome)
-        };
+        let outcome = |outcome: &'static str| counter!("amqp_consumed_total", "queue" => queue.to_owned(), "outcome" => outcome);
         Self {
             done: outcome("done"),
             retry: outcome("retry"),

@@ -6,15 +6,17 @@ use std::time::Duration;
 use contracts::topology::Topology;
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionStatus, ErrorKind, Event};
+use lapin::{Channel, Connection, ConnectionStatus, ErrorKind};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::{Finished, Work};
 use super::{Delivery, Disposition, Flow};
-use crate::amqp::server::{CONNECT_TIMEOUT, ConnectError, Server, close};
+use crate::amqp::server::{ConnectError, Server, close, lost};
 use crate::amqp::topology;
 
 /// How many bytes of bodies at most make a batch, so that it fits into a frame of the logger's RPC.
@@ -66,8 +68,7 @@ impl Session {
             let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
             Ok((channel, consumer))
         };
-        let (channel, consumer) =
-            tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(ConnectError::TooSlow))?;
+        let (channel, consumer) = server.patiently(opening).await?;
         Ok(Self { connection, channel, consumer })
     }
 
@@ -78,13 +79,14 @@ impl Session {
 
     /// Consumes until the end; gives also how many messages were settled. With `careful` it ends after as many.
     pub(super) async fn consume(
-        mut self,
+        self,
         work: &Work,
         flow: Flow,
         careful: usize,
         stopping: &CancellationToken,
     ) -> (Ended, usize) {
-        let mut events = pin!(self.connection.events_listener());
+        let Self { connection, channel, mut consumer } = self;
+        let mut lost = pin!(lost(&connection, &channel));
         let mut in_hand = FuturesOrdered::<AbortOnDropHandle<Finished>>::new();
         let mut count = 0;
         // What the session ends with once the batches in hand are finished.
@@ -99,10 +101,16 @@ impl Session {
                 biased;
                 Some(finished) = in_hand.next() => {
                     match finished {
-                        Ok(finished) => match settle(&finished).await {
-                            Ok(settled) => count += settled,
-                            Err(ended) => break ended,
-                        },
+                        Ok(finished) => {
+                            let settled = tokio::select! {
+                                settled = settle(&finished) => settled,
+                                error = &mut lost => Err(ended_by(&error)),
+                            };
+                            match settled {
+                                Ok(settled) => count += settled,
+                                Err(ended) => break ended,
+                            }
+                        }
                         Err(error) => match error.try_into_panic() {
                             // A mistake in the handler: the process is to end, as with any task.
                             Ok(panic) => std::panic::resume_unwind(panic),
@@ -113,17 +121,13 @@ impl Session {
                         break Ended::PastIt;
                     }
                 }
-                Some(event) = events.next() => {
-                    if let Event::Error(error) = event {
-                        break lost(&error);
-                    }
-                }
+                error = &mut lost => break ended_by(&error),
                 () = stopping.cancelled(), if last.is_none() => {
                     last = Some(Ended::Stopped);
-                    self.cancel().await;
+                    cancel(&channel, &consumer).await;
                 }
-                next = self.consumer.next(), if last.is_none() && in_hand.len() < flow.concurrent() => {
-                    match self.gather(next, flow.batch) {
+                next = consumer.next(), if last.is_none() && in_hand.len() < flow.concurrent() => {
+                    match gather(&mut consumer, next, flow.batch) {
                         Ok((batch, over)) => {
                             if !batch.is_empty() {
                                 in_hand.push_back(work.start(batch));
@@ -135,43 +139,47 @@ impl Session {
                 }
             }
         };
-        close(&self.connection).await;
+        close(&connection).await;
         (ended, count)
     }
+}
 
-    /// What is already there, from `next` on, and whether the consumer is over. `Err` when the connection
-    /// or the channel is lost, and all of it will come again.
-    fn gather(&mut self, mut next: Next, most: usize) -> Result<(Vec<Delivery>, Option<Ended>), Ended> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        loop {
-            match next {
-                Some(Ok(delivery)) => {
-                    bytes += delivery.data.len();
-                    batch.push(Delivery(delivery));
-                }
-                Some(Err(error)) => return Err(lost(&error)),
-                None => {
-                    let why = "the server cancelled the consumer, as it does when the queue is deleted";
-                    return Ok((batch, Some(Ended::Lost(why.to_owned()))));
-                }
+/// What is already there, from `next` on, and whether the consumer is over. `Err` when the connection
+/// or the channel is lost, and all of it will come again.
+fn gather(
+    consumer: &mut lapin::Consumer,
+    mut next: Next,
+    most: usize,
+) -> Result<(Vec<Delivery>, Option<Ended>), Ended> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    loop {
+        match next {
+            Some(Ok(delivery)) => {
+                bytes += delivery.data.len();
+                batch.push(Delivery(delivery));
             }
-            if batch.len() >= most || bytes >= BATCH_BYTES {
-                return Ok((batch, None));
+            Some(Err(error)) => return Err(ended_by(&error)),
+            None => {
+                let why = "the server cancelled the consumer, as it does when the queue is deleted";
+                return Ok((batch, Some(Ended::Lost(why.to_owned()))));
             }
-            next = match self.consumer.next().now_or_never() {
-                Some(next) => next,
-                None => return Ok((batch, None)),
-            };
         }
+        if batch.len() >= most || bytes >= BATCH_BYTES {
+            return Ok((batch, None));
+        }
+        next = match consumer.next().now_or_never() {
+            Some(next) => next,
+            None => return Ok((batch, None)),
+        };
     }
+}
 
-    /// Asks the server to send no more. What it sent already, and nobody took, goes back when the
-    /// connection closes.
-    async fn cancel(&self) {
-        let cancelling = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await, Ok(Ok(()))) {
-            tracing::debug!("the consumer could not be cancelled; closing will do it");
-        }
+/// Asks the server to send no more. What it sent already, and nobody took, goes back when the
+/// connection closes.
+async fn cancel(channel: &Channel, consumer: &lapin::Consumer) {
+    let cancelling = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+    if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await, Ok(Ok(()))) {
+        tracing::debug!("the consumer could not be cancelled; closing will do it");
     }
 }
 
@@ -197,13 +205,15 @@ fn usable(acknowledged: Result<bool, lapin::Error>) -> Result<(), Ended> {
     match acknowledged {
         Ok(true) => Ok(()),
         Ok(false) => Err(Ended::Lost("the channel was lost before the acknowledgement".to_owned())),
-        Err(error) => Err(lost(&error)),
+        Err(error) => Err(ended_by(&error)),
     }
 }
 
-fn lost(error: &lapin::Error) -> Ended {
-    match error.kind() {
-        ErrorKind::ParsingError(_) => Ended::Unreadable(error.to_string()),
-        _ => Ended::Lost(error.to_string()),
-    }
+fn ended_by(error: &lapin::Error) -> Ended {
+    if is_unreadable(error) { Ended::Unreadable(error.to_string()) } else { Ended::Lost(error.to_string()) }
+}
+
+/// Whether lapin could not read what the server sent.
+pub(super) fn is_unreadable(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ParsingError(_))
 }

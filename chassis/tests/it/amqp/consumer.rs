@@ -35,7 +35,8 @@ impl Reader {
             let (noted, gated) = (Arc::clone(&noted), Arc::clone(&gated));
             async move {
                 let permit = gated.acquire().await;
-                let texts = || batch.iter().map(|delivery| String::from_utf8_lossy(delivery.body()).into_owned());
+                let texts =
+                    || batch.iter().map(|delivery| String::from_utf8_lossy(delivery.body()).into_owned());
                 noted.lock().unwrap().extend(texts());
                 drop(permit);
                 texts().map(|text| if text == "poison" { dead_of_it() } else { Disposition::Done }).collect()
@@ -112,12 +113,30 @@ async fn it_finds_a_server_that_went_and_came_back_and_gets_everything() {
         let held = reader.hold();
         fill(&rabbit, round * 100, round * 100 + 100).await;
         rabbit.proxy.cut();
-        eventually(SOON, "readiness to fail", || async { reader.standing.check().err().ok_or("still ready") }).await;
+        eventually(SOON, "readiness to fail", || async {
+            reader.standing.check().err().ok_or("still ready")
+        })
+        .await;
         drop(held);
         rabbit.proxy.restore();
         reader.has_read(texts(round * 100, round * 100 + 100)).await;
         reader.is_consuming().await;
     }
+    reader.running.stop().await;
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn it_notices_a_server_that_keeps_silent() {
+    let rabbit = Rabbit::with_a_quick_heartbeat().await;
+    let reader = Reader::start(&rabbit).await;
+    rabbit.proxy.stall();
+    eventually(SOON, "readiness to fail", || async { reader.standing.check().err().ok_or("still ready") })
+        .await;
+    fill(&rabbit, 0, 50).await;
+    rabbit.proxy.restore();
+    reader.has_read(texts(0, 50)).await;
     reader.running.stop().await;
     rabbit.counts(&rabbit.topology.log_queue, 0).await;
     rabbit.clean().await;
@@ -142,7 +161,8 @@ async fn poison_goes_to_the_dead_letters_with_its_reason_and_its_neighbours_are_
     let reader = Reader::start(&rabbit).await;
     let held = reader.hold();
     fill(&rabbit, 0, 5).await;
-    let properties = BasicProperties::default().with_message_id("id-1".into()).with_expiration("60000".into());
+    let properties =
+        BasicProperties::default().with_message_id("id-1".into()).with_expiration("60000".into());
     rabbit.put(&rabbit.topology.log_queue, "poison", properties).await;
     fill(&rabbit, 5, 10).await;
     drop(held);

@@ -76,7 +76,10 @@ async fn it_finds_a_server_that_went_and_came_back() {
         .await;
         assert!(matches!(error, PublishError::Unavailable(_)), "{error:?}");
         let answer = Answer::from(error);
-        assert_eq!((answer.status().as_u16(), answer.message()), (503, "RabbitMQ is not available, try again shortly"));
+        assert_eq!(
+            (answer.status().as_u16(), answer.message()),
+            (503, "RabbitMQ is not available, try again shortly")
+        );
         rabbit.proxy.restore();
         let back = Instant::now();
         rabbit.publishes(&publisher).await;
@@ -129,7 +132,10 @@ async fn a_queue_that_stands_with_other_arguments_is_named_until_it_is_gone() {
         publisher.check().await.err().filter(|error| error != "not connected yet").ok_or("ready")
     })
     .await;
-    assert!(error.contains(queue) && error.contains("x-queue-type") && error.contains("delete it"), "{error}");
+    assert!(
+        error.contains(queue) && error.contains("inequivalent arg") && error.contains("delete it"),
+        "{error}"
+    );
     channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
     rabbit.publishes(&publisher).await;
     running.stop().await;

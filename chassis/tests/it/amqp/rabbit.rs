@@ -38,6 +38,15 @@ impl Rabbit {
         Self { topology: Topology::within(&namespace()), proxy, url, connection, channel }
     }
 
+    /// With the shortest heartbeat: a silent server is noticed within two of them.
+    pub(super) async fn with_a_quick_heartbeat() -> Self {
+        let mut rabbit = Self::start().await;
+        let mut url = Url::parse(&setting("RABBITMQ_URL")).unwrap();
+        url.set_query(Some("heartbeat=1"));
+        rabbit.url = through(&url, rabbit.proxy.address());
+        rabbit
+    }
+
     /// A channel that goes past the proxy. A new one each time, because an error closes a channel.
     pub(super) async fn channel(&self) -> Channel {
         self.connection.create_channel().await.unwrap()
@@ -64,7 +73,8 @@ impl Rabbit {
     pub(super) async fn take(&self, queue: &str) -> BasicGetMessage {
         let no_ack = BasicGetOptions { no_ack: true };
         eventually(SOON, "a message", || async {
-            let got = self.channel.basic_get(queue.into(), no_ack).await.map_err(|error| error.to_string())?;
+            let got =
+                self.channel.basic_get(queue.into(), no_ack).await.map_err(|error| error.to_string())?;
             got.ok_or_else(|| format!("{queue} is empty"))
         })
         .await
@@ -73,7 +83,8 @@ impl Rabbit {
     /// Puts a text straight into a queue.
     pub(super) async fn put(&self, queue: &str, body: &str, properties: BasicProperties) {
         let options = BasicPublishOptions::default();
-        let sent = self.channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties).await;
+        let sent =
+            self.channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties).await;
         sent.unwrap().await.unwrap();
     }
 
