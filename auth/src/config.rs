@@ -1,0 +1,137 @@
+//! The auth service's settings.
+
+use std::fmt;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
+use std::thread::available_parallelism;
+
+use chassis::service::Settings;
+use chassis::settings::Common;
+use clap::{Parser, ValueEnum};
+use sqlx::postgres::PgConnectOptions;
+
+/// Knows the users, and checks their passwords.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "auth", version)]
+pub struct Config {
+    /// What every service can be told.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Where to serve HTTP.
+    #[arg(long, env = "PORT", value_name = "8082", default_value = "8082")]
+    pub port: NonZeroU16,
+
+    /// The PostgreSQL database of the users.
+    #[arg(
+        long,
+        env = "DSN",
+        value_name = "postgres://user:password@postgres:5432/users",
+        hide_env_values = true
+    )]
+    pub dsn: Dsn,
+
+    /// How many connections to PostgreSQL to keep at most: one answers thousands of look-ups a second.
+    #[arg(long, env = "DB_POOL_SIZE", value_name = "5", default_value = "5")]
+    pub db_pool_size: NonZeroU32,
+
+    /// Whether there is an account to try the system with: in development there is.
+    #[arg(long, env = "ENVIRONMENT", value_name = "production", default_value = "production")]
+    pub environment: Environment,
+
+    /// How many passwords are hashed at a time, each in 19 MiB of memory; as many as there are cores unless
+    /// told.
+    #[arg(long, env = "HASH_THREADS", value_name = "2")]
+    pub hash_threads: Option<NonZeroUsize>,
+
+    /// How many log-ins may wait for a hashing thread; more are answered 503 at once.
+    #[arg(long, env = "HASH_QUEUE", value_name = "100", default_value = "100")]
+    pub hash_queue: NonZeroUsize,
+}
+
+impl Config {
+    /// How many passwords are hashed at a time.
+    pub fn hash_threads(&self) -> NonZeroUsize {
+        self.hash_threads.or_else(|| available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+impl Settings for Config {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn port(&self) -> u16 {
+        self.port.get()
+    }
+}
+
+/// What kind of system this process is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Environment {
+    /// One that people rely on.
+    Production,
+    /// One to try and to build with: it has an account whose password everyone knows.
+    Development,
+}
+
+/// Where a PostgreSQL database is. The password in it is never shown.
+#[derive(Clone)]
+pub struct Dsn(PgConnectOptions);
+
+impl Dsn {
+    /// How to connect.
+    pub fn options(&self) -> PgConnectOptions {
+        self.0.clone()
+    }
+}
+
+impl FromStr for Dsn {
+    type Err = String;
+
+    /// Reads a `postgres://…` URL. What is wrong is said without the URL, which may hold a password.
+    fn from_str(url: &str) -> Result<Self, String> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err("must begin with postgres://".to_owned());
+        }
+        url.parse().map(Self).map_err(|error: sqlx::Error| match error {
+            sqlx::Error::Configuration(why) => format!("is not the URL of a database: {why}"),
+            _ => "is not the URL of a database".to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dsn({}:{}/{})", self.0.get_host(), self.0.get_port(), self.0.get_database().unwrap_or(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dsn_is_read_and_its_password_never_shown() {
+        let dsn: Dsn = "postgres://ada:s3cret@db:5433/users".parse().unwrap();
+        assert_eq!(format!("{dsn:?}"), "Dsn(db:5433/users)");
+    }
+
+    #[test]
+    fn what_is_no_dsn_is_refused_without_an_echo() {
+        for bad in ["", "users", "mysql://ada:s3cret@db/users", "postgres://ada:s3cret@db:port/users"] {
+            let why = bad.parse::<Dsn>().unwrap_err();
+            assert!(!why.contains("s3cret"), "{why}");
+        }
+    }
+
+    #[test]
+    fn production_is_the_default() {
+        let config = Config::try_parse_from(["auth", "--dsn", "postgres://db/users", "--port", "1"]).unwrap();
+        // The environment of the test may say otherwise.
+        if std::env::var_os("ENVIRONMENT").is_none() {
+            assert_eq!(config.environment, Environment::Production);
+        }
+        assert!(config.hash_threads().get() >= 1);
+    }
+}

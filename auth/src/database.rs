@@ -1,0 +1,198 @@
+//! The connections to PostgreSQL: bounded in number and in time, and never a dead one for the next caller.
+//!
+//! The tables are made by [`Database::migrate`] in the background; until then, and whenever PostgreSQL is away,
+//! a caller learns within two seconds that it is [`DatabaseError::Unavailable`]. The statements themselves are
+//! in [`users`](crate::users).
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use thiserror::Error;
+use tokio::time::timeout;
+
+/// How long a piece of work may take, with the wait for a connection.
+const LIMIT: Duration = Duration::from_secs(2);
+/// After which PostgreSQL gives a statement up. Less than [`LIMIT`], so that one which is merely slow costs no
+/// connection.
+const STATEMENT_TIMEOUT: &str = "1500ms";
+/// How long a connection may take to show that it is alive.
+const PING: Duration = Duration::from_millis(500);
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_mins(1);
+/// How long one statement of a migration may take, the wait for another replica's migrations included.
+const MIGRATION_STATEMENT_TIMEOUT: &str = "50s";
+/// How long all migrations may take: beyond it PostgreSQL is taken to be stalled, and asked again.
+const MIGRATION: Duration = Duration::from_mins(1);
+
+/// The tables, as a history of changes. A replica that is older than the tables works with them: migrations
+/// only add.
+static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!() };
+
+/// Why work in the database gave nothing.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// PostgreSQL is away, stopping, full or too slow: the same may succeed later.
+    #[error("PostgreSQL is not available: {0}")]
+    Unavailable(String),
+    /// PostgreSQL refused, or answered what was not expected: a mistake in this service.
+    #[error("the statement failed")]
+    Failed(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        let passing = match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            // The classes of SQLSTATE: connection, authorization, no such database, rolled back, read-only (a
+            // standby), out of resources, operator intervention, system error.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                ["08", "28", "3D", "40", "25006", "53", "57", "58"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            }),
+            _ => false,
+        };
+        if passing { Self::Unavailable(error.to_string()) } else { Self::Failed(error) }
+    }
+}
+
+impl DatabaseError {
+    fn too_slow() -> Self {
+        Self::Unavailable(format!("no answer within {LIMIT:?}"))
+    }
+}
+
+/// The users' database. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: PgPool,
+    options: PgConnectOptions,
+    open: Arc<AtomicBool>,
+}
+
+impl Database {
+    /// The database at `options`, with at most `size` connections. None is made yet.
+    pub fn new(options: PgConnectOptions, size: NonZeroU32) -> Self {
+        let options = options.application_name("switchboard-auth");
+        let pool = PgPoolOptions::new()
+            .max_connections(size.get())
+            .acquire_timeout(LIMIT)
+            .idle_timeout(IDLE)
+            // The pool's own ping waits for as long as the acquisition may take.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
+            // The pool tests what it takes back, without a limit: a stalled connection would hold its place.
+            .after_release(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
+            .connect_lazy_with(options.clone().options([("statement_timeout", STATEMENT_TIMEOUT)]));
+        Self { pool, options, open: Arc::default() }
+    }
+
+    /// Brings the tables up to date. Any number of replicas may do this at the same time: PostgreSQL's advisory
+    /// lock lets one after the other.
+    pub async fn migrate(&self) -> Result<(), MigrationError> {
+        // A connection of its own: a migration may take longer than a request's statement.
+        let options = self.options.clone().options([("statement_timeout", MIGRATION_STATEMENT_TIMEOUT)]);
+        let one = PgPoolOptions::new().max_connections(1).acquire_timeout(LIMIT).connect_lazy_with(options);
+        let migrated = timeout(MIGRATION, MIGRATIONS.run(&one)).await;
+        // However it ends: with the connection goes the lock.
+        let _ = timeout(PING, one.close()).await;
+        Ok(migrated.map_err(|_| DatabaseError::too_slow())??)
+    }
+
+    /// Lets requests in: the tables are there, and what is to be in them from the start.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Runs `work` with a connection. Whatever happens, the answer comes within [`LIMIT`]; a connection whose
+    /// work did not end well, or was cancelled, is closed. Before [`Self::open`] nothing is run.
+    pub async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, DatabaseError> {
+        self.require_open()?;
+        self.prepare(work).await
+    }
+
+    /// As [`Self::run`], also before [`Self::open`]: for what has to be done first.
+    pub async fn prepare<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, DatabaseError> {
+        let work = async {
+            let mut lease = Lease { connection: self.pool.acquire().await?, ended_well: false };
+            let value = work(&mut lease.connection).await?;
+            lease.ended_well = true;
+            Ok(value)
+        };
+        timeout(LIMIT, work).await.unwrap_or_else(|_| Err(DatabaseError::too_slow()))
+    }
+
+    /// Whether work can be done: for readiness.
+    pub async fn check(&self) -> Result<(), DatabaseError> {
+        self.prepare(async |connection: &mut PgConnection| connection.ping().await).await?;
+        self.require_open()
+    }
+
+    fn require_open(&self) -> Result<(), DatabaseError> {
+        if self.open.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(DatabaseError::Unavailable("the tables are not up to date yet".to_owned()))
+    }
+
+    /// Closes the connections, so that PostgreSQL does not have to find out.
+    pub async fn close(&self) {
+        let _ = timeout(LIMIT, self.pool.close()).await;
+    }
+}
+
+/// A connection that is closed unless its work ended well.
+struct Lease {
+    connection: PoolConnection<Postgres>,
+    ended_well: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.ended_well {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+async fn is_alive(connection: &mut PgConnection) -> bool {
+    matches!(timeout(PING, connection.ping()).await, Ok(Ok(())))
+}
+
+/// Why the tables could not be brought up to date.
+#[derive(Debug, Error)]
+pub enum MigrationError {
+    /// As with any other work.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The tables were not made by these migrations: a person has to look.
+    #[error("the tables in the database do not fit this version: {0}")]
+    Mismatch(MigrateError),
+}
+
+impl From<MigrateError> for MigrationError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                Self::Database(error.into())
+            }
+            other => Self::Mismatch(other),
+        }
+    }
+}

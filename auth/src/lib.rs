@@ -1,0 +1,82 @@
+//! Users and their passwords: `POST /authenticate`, on PostgreSQL.
+//!
+//! A request's way: [`routes`] → [`login`], which looks the account up in [`users`] over a connection of
+//! [`database`] and has the [`password`] checked on a thread of [`hashing`].
+
+pub mod config;
+pub mod database;
+pub mod development;
+pub mod hashing;
+pub mod login;
+pub mod password;
+mod routes;
+pub mod users;
+
+use anyhow::Context as _;
+use chassis::http::server;
+use chassis::lifecycle::Lifecycle;
+use chassis::retry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Environment};
+use crate::database::{Database, MigrationError};
+use crate::hashing::Hasher;
+use crate::login::Login;
+
+/// Listens where the settings say, and serves.
+pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
+    let listener = server::bind(config.common.listen(config.port.get())).await?;
+    serve(listener, config, &lifecycle).await
+}
+
+/// Serves on `listener`. PostgreSQL need not be there yet: it is waited for in the background.
+#[expect(clippy::unused_async, reason = "the same for every service, and others do wait")]
+pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    let hasher = Hasher::start(config.hash_threads(), config.hash_queue)
+        .context("the hashing threads (HASH_THREADS) can't be started")?;
+    let database = Database::new(config.dsn.options(), config.db_pool_size);
+    let login = Login::new(database.clone(), hasher.clone())?;
+    let routes = routes::routes(login, database.clone(), lifecycle.draining());
+    lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
+    lifecycle.background("database", keep(database, hasher, config.environment, lifecycle.closing()));
+    Ok(())
+}
+
+/// Opens the database as soon as PostgreSQL is there, and closes it at the end.
+async fn keep(
+    database: Database,
+    hasher: Hasher,
+    environment: Environment,
+    closing: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        opened = open(database.clone(), hasher, environment) => opened?,
+        () = closing.cancelled() => return Ok(()),
+    }
+    closing.cancelled().await;
+    database.close().await;
+    Ok(())
+}
+
+/// Waits for PostgreSQL, brings the tables up to date and lets requests in.
+async fn open(database: Database, hasher: Hasher, environment: Environment) -> Result<(), MigrationError> {
+    let migrate = || {
+        let database = database.clone();
+        async move {
+            match database.migrate().await {
+                Err(MigrationError::Database(error)) => Err(error),
+                // No amount of waiting mends a mismatch.
+                done_or_mismatch => Ok(done_or_mismatch),
+            }
+        }
+    };
+    retry::forever("PostgreSQL", migrate).await?;
+    let prepare = || {
+        let (database, hasher) = (database.clone(), hasher.clone());
+        async move { development::prepare(environment, &hasher, &database).await }
+    };
+    retry::forever("the account to try", prepare).await;
+    database.open();
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Registering users.
+
+use auth::database::Database;
+use auth::users::{self, NewUser, RegisterError};
+use futures_util::future::join_all;
+use sqlx::{Connection as _, PgPool};
+use testkit::postgres::TestDatabase;
+
+async fn tables() -> TestDatabase {
+    let database = TestDatabase::create("DSN").await;
+    let options = database.dsn().parse().unwrap();
+    Database::new(options, 1.try_into().unwrap()).migrate().await.unwrap();
+    database
+}
+
+fn ada(email: &str) -> NewUser {
+    NewUser {
+        email: email.to_owned(),
+        first_name: "Ada".to_owned(),
+        last_name: "Lovelace".to_owned(),
+        password_hash: "$argon2id$".to_owned(),
+        active: true,
+    }
+}
+
+#[tokio::test]
+async fn of_concurrent_registrations_of_one_address_exactly_one_succeeds() {
+    let database = tables().await;
+    let pool = PgPool::connect(database.dsn()).await.unwrap();
+    let emails = ["ada@example.com", "Ada@example.com", "ADA@EXAMPLE.COM", "ada@Example.com"];
+    let results = join_all(emails.iter().cycle().take(12).map(|email| {
+        let pool = &pool;
+        async move { users::register(pool, &ada(email)).await }
+    }))
+    .await;
+    let taken = results.iter().filter(|result| matches!(result, Err(RegisterError::EmailTaken))).count();
+    let made: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
+    assert_eq!((made.len(), taken), (1, 11), "{results:?}");
+    let found = users::find_by_email(&pool, "aDa@eXample.com").await.unwrap().unwrap();
+    assert_eq!(&found.user, made[0]);
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_registration_is_part_of_the_transaction_that_it_is_made_in() {
+    let database = tables().await;
+    let mut connection = database.connect().await;
+    let mut transaction = connection.begin().await.unwrap();
+    users::register(&mut *transaction, &ada("ada@example.com")).await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert!(users::find_by_email(&mut connection, "ada@example.com").await.unwrap().is_none());
+    users::register(&mut connection, &ada("ada@example.com")).await.unwrap();
+    let again = users::register(&mut connection, &ada("ada@example.com")).await;
+    assert!(matches!(again, Err(RegisterError::EmailTaken)), "{again:?}");
+}
