@@ -1,0 +1,6 @@
+//! The logger against a real MongoDB.
+
+mod faults;
+mod reading;
+mod running;
+mod writing;
