@@ -1,0 +1,143 @@
+//! The mailer's settings.
+
+use std::time::Duration;
+
+use chassis::service::Settings;
+use chassis::settings::Common;
+use clap::{Parser, ValueEnum};
+use lettre::Address;
+use secrecy::SecretString;
+
+/// Sends mail: `POST /send`, templates, SMTP.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mailer", version)]
+pub struct Config {
+    /// What every service can be told.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The port to serve HTTP on.
+    #[arg(long, env = "PORT", value_name = "8083", default_value = "8083")]
+    pub port: u16,
+
+    /// The SMTP server: a name or an address.
+    #[arg(long, env = "MAIL_HOST", value_name = "smtp.example.com", default_value = "localhost")]
+    pub mail_host: String,
+
+    /// Its port: often 587 with `starttls`, 465 with `tls`.
+    #[arg(long, env = "MAIL_PORT", value_name = "1025", default_value = "1025")]
+    pub mail_port: u16,
+
+    /// Who to log in as; there is no login without it.
+    #[arg(long, env = "MAIL_USERNAME", value_name = "mailer", requires = "mail_password")]
+    pub mail_username: Option<String>,
+
+    /// The password to log in with.
+    #[arg(
+        long,
+        env = "MAIL_PASSWORD",
+        value_name = "secret",
+        requires = "mail_username",
+        hide_env_values = true
+    )]
+    pub mail_password: Option<SecretString>,
+
+    /// How the connection is encrypted: not at all, from a STARTTLS on, or from the first byte.
+    #[arg(long, env = "MAIL_ENCRYPTION", value_name = "starttls", default_value = "none")]
+    pub mail_encryption: Encryption,
+
+    /// Certificates to trust beside the public ones, as PEM text; `MAIL_TLS_CA_FILE` names a file of them.
+    #[arg(long, env = "MAIL_TLS_CA", value_name = "-----BEGIN CERTIFICATE-----…", hide_env_values = true)]
+    pub mail_tls_ca: Option<String>,
+
+    /// The sender's name, where a mail gives no sender of its own.
+    #[arg(
+        long,
+        env = "FROM_NAME",
+        value_name = "Switchboard",
+        default_value = "Switchboard",
+        value_parser = parse_name
+    )]
+    pub from_name: String,
+
+    /// The sender's address, where a mail gives no sender of its own.
+    #[arg(
+        long,
+        env = "FROM_ADDRESS",
+        value_name = "switchboard@example.com",
+        default_value = "switchboard@example.com"
+    )]
+    pub from_address: Address,
+
+    /// How many connections to the SMTP server there may be.
+    #[arg(
+        long,
+        env = "MAIL_POOL_SIZE",
+        value_name = "16",
+        default_value = "16",
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    pub mail_pool_size: u16,
+
+    /// How long sending one mail may take, the wait for a connection included.
+    #[arg(long, env = "MAIL_TIMEOUT", value_name = "10s", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub mail_timeout: Duration,
+}
+
+/// How the connection to the SMTP server is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Encryption {
+    /// Not at all.
+    None,
+    /// After a STARTTLS command, or not at all: a server that does not offer it gets no mail.
+    #[value(name = "starttls")]
+    StartTls,
+    /// From the first byte (RFC 8314).
+    Tls,
+}
+
+impl Settings for Config {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// A display name: one line.
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_development_stack() {
+        let config = Config::parse_from(["mailer"]);
+        assert_eq!((config.port, config.mail_port, config.mail_pool_size), (8083, 1025, 16));
+        assert_eq!(config.mail_encryption, Encryption::None);
+        assert_eq!(config.mail_timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn wrong_settings_are_refused() {
+        for wrong in [
+            "--from-name=a\nb",
+            "--from-address=nobody",
+            "--mail-encryption=ssl",
+            "--mail-pool-size=0",
+            "--mail-timeout=soon",
+            "--mail-username=only",
+            "--mail-password=only",
+        ] {
+            assert!(Config::try_parse_from(["mailer", wrong]).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The mailer's routes: `POST /send`, and what every service has.
+//!
+//! A mail goes on to [`crate::delivery`].
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use chassis::health::Health;
+use chassis::http::Answer;
+use chassis::http::body::JsonBody;
+use chassis::http::client::IDEMPOTENCY_KEY;
+use chassis::request::RequestContext;
+use contracts::mail::MailPayload;
+use contracts::validation::Violations;
+use http::{HeaderMap, StatusCode};
+use uuid::Uuid;
+
+use crate::MAIL_SERVER;
+use crate::delivery::{Delivery, DeliveryError};
+use crate::transport::SendError;
+
+/// The routes over `delivery`.
+pub(crate) fn routes(delivery: Arc<Delivery>, health: Health) -> Router {
+    Router::new().route("/send", post(send)).with_state(delivery).merge(health.routes())
+}
+
+async fn send(
+    State(delivery): State<Arc<Delivery>>,
+    context: RequestContext,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Answer, Answer> {
+    let payload = MailPayload::parse(body.value()?).map_err(|wrong| Answer::invalid("mail", wrong))?;
+    let id = mail_id(&headers)?.unwrap_or(context.id);
+    let message = format!("Message sent to {}", payload.to.join(", "));
+    let receipt = delivery.deliver(id, payload, context).await?;
+    Ok(Answer::ok(StatusCode::ACCEPTED, message).with_data(&receipt))
+}
+
+/// The id that the caller has given the mail.
+fn mail_id(headers: &HeaderMap) -> Result<Option<Uuid>, Answer> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let id = key.to_str().ok().and_then(|key| Uuid::try_parse(key).ok());
+    let refused = || Answer::failed(StatusCode::BAD_REQUEST, "the header Idempotency-Key must be a UUID");
+    id.map(Some).ok_or_else(refused)
+}
+
+impl From<DeliveryError> for Answer {
+    /// What a client is told; [`crate::delivery`] has logged the rest.
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::Invalid(violations) => Self::invalid("mail", violations),
+            DeliveryError::Send(error) => error.into(),
+            DeliveryError::Lost => {
+                let message = "the mail was lost because of a mistake in this service";
+                Self::failed(StatusCode::INTERNAL_SERVER_ERROR, message)
+            }
+        }
+    }
+}
+
+impl From<SendError> for Answer {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Unreachable(_) | SendError::Broken(_) => Self::unavailable(MAIL_SERVER),
+            SendError::TooSlow { handed_over: false } => Self::too_slow(MAIL_SERVER),
+            SendError::TooSlow { handed_over: true } => Self::failed(
+                StatusCode::GATEWAY_TIMEOUT,
+                format!("{MAIL_SERVER} did not answer in time and may have taken the mail"),
+            ),
+            SendError::Unconfirmed(_) => Self::failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{MAIL_SERVER} went away at the end of the mail and may have taken it"),
+            ),
+            SendError::Nonsense(_) => Self::failed(
+                StatusCode::BAD_GATEWAY,
+                format!("{MAIL_SERVER} gave an answer that makes no sense"),
+            ),
+            SendError::Refused { place, code, text } => {
+                let why = format!("was refused by {MAIL_SERVER}: {code} {text}");
+                Self::invalid("mail", Violations::one(place.to_string(), why))
+            }
+            SendError::Deferred { place, code, text } => Self::failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{MAIL_SERVER} does not take {place} now: {code} {text}"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The mailer against real and scripted mail servers.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
+
+mod catcher;
+mod fake;
+mod faults;
+mod refusals;
+mod service;
+mod stale;
+mod tls;

@@ -1,0 +1,237 @@
+//! What a mail server may answer, and what becomes of the mail and of the connection.
+
+use serde_json::json;
+
+use crate::fake::{Act, At, Encrypted, Fake};
+use crate::service::{Mailer, mail};
+
+#[tokio::test]
+async fn a_mail_takes_two_turns_and_the_connection_serves_the_next() {
+    let fake = Fake::start(|_| Act::Usual).await;
+    let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
+    for _ in 0..3 {
+        let answer = mailer.send(&mail("you@example.com")).await;
+        assert_eq!((answer.status, answer.message()), (202, "Message sent to you@example.com"));
+        assert_eq!(answer.body["error"], false);
+    }
+    mailer.stop().await;
+    assert_eq!(fake.mails().len(), 3);
+    let dialogues = fake.dialogues();
+    assert_eq!(dialogues.len(), 1, "{dialogues:?}");
+    assert!(
+        dialogues[0].contains("MAIL RCPT DATA . MAIL RCPT DATA . MAIL RCPT DATA . QUIT"),
+        "{dialogues:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_id_of_the_caller_is_the_mails() {
+    let fake = Fake::start(|_| Act::Usual).await;
+    let mailer = Mailer::start(fake.address(), &[]).await;
+    let id = "0190b4a6-5c5e-7cc4-9d5b-0b5a3f6f2a11";
+    let answer = mailer.send_as(id, &mail("you@example.com")).await;
+    assert_eq!(answer.status, 202);
+    let message_id = format!("<{id}@example.com>");
+    assert_eq!(answer.body["data"], json!({"id": id, "message_id": message_id}));
+    assert!(fake.mails()[0].contains(&format!("Message-ID: {message_id}\r\n")));
+
+    let own = mailer.send(&mail("you@example.com")).await;
+    assert_eq!(own.body["data"]["id"], own.body["id"]);
+    let refused = mailer.send_as("my-key", &mail("you@example.com")).await;
+    assert_eq!((refused.status, fake.mails().len()), (400, 2));
+    assert!(refused.message().contains("Idempotency-Key"), "{refused:?}");
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_pipelining_is_asked_step_by_step() {
+    let fake = Fake::start_with(&["8BITMIME"], Encrypted::No, |_| Act::Usual).await;
+    let mailer = Mailer::start(fake.address(), &[]).await;
+    let two = json!({"to": ["a@example.com", "b@example.com"], "subject": "s", "message": "m"});
+    assert_eq!(mailer.send(&two).await.status, 202);
+    mailer.stop().await;
+    assert_eq!(fake.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn a_recipient_refused_for_good_is_named_and_the_connection_goes_on() {
+    let refuse = |at: At<'_>| match (at.name, at.line.contains("nobody@")) {
+        ("RCPT", true) => Act::Say("550-5.1.1 no\r\n550 such user\r\n"),
+        ("DATA", _) if at.nth == 0 => Act::Say("503 no recipients\r\n"),
+        _ => Act::Usual,
+    };
+    let fake = Fake::start(refuse).await;
+    let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
+    let answer = mailer.send(&mail("nobody@example.com")).await;
+    assert_eq!(answer.status, 422, "{answer:?}");
+    let field = &answer.body["data"]["fields"][0];
+    assert_eq!(field["field"], "to[0]");
+    assert_eq!(field["message"], "was refused by the mail server: 550 5.1.1 no such user");
+    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+    assert_eq!((fake.mails().len(), fake.dialogues().len()), (1, 1), "{:?}", fake.dialogues());
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn where_one_recipient_is_refused_nobody_gets_the_mail() {
+    for extensions in [&["PIPELINING"][..], &[]] {
+        let refuse = |at: At<'_>| {
+            if at.line.contains("nobody@") { Act::Say("550 no such user\r\n") } else { Act::Usual }
+        };
+        let fake = Fake::start_with(extensions, Encrypted::No, refuse).await;
+        let mailer = Mailer::start(fake.address(), &[]).await;
+        let to = json!(["a@example.com", "nobody@example.com", "c@example.com"]);
+        let answer = mailer.send(&json!({"to": to, "subject": "s", "message": "m"})).await;
+        assert_eq!((answer.status, &answer.body["data"]["fields"][0]["field"]), (422, &json!("to[1]")));
+        assert!(!fake.dialogues().concat().contains("DATA"), "{:?}", fake.dialogues());
+        mailer.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_message_for_nobody_does_not_get_one() {
+    let fake = Fake::start(|at| match (at.connection, at.name) {
+        (0, "RCPT") => Act::Say("550 no such user\r\n"),
+        _ => Act::Usual,
+    })
+    .await;
+    let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
+    assert_eq!(mailer.send(&mail("nobody@example.com")).await.status, 422);
+    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+    mailer.stop().await;
+    assert_eq!((fake.mails().len(), fake.dialogues().len()), (1, 2), "{:?}", fake.dialogues());
+}
+
+#[tokio::test]
+async fn every_place_may_refuse_for_good_or_for_now() {
+    let cases = [
+        ("MAIL", "550 not you\r\n", 422, "from"),
+        ("RCPT", "550 not them\r\n", 422, "to[0]"),
+        ("DATA", "554 not that\r\n", 422, "mail"),
+        (".", "552 too much\r\n", 422, "mail"),
+        ("MAIL", "451 later\r\n", 503, "from"),
+        ("RCPT", "450 greylisted\r\n", 503, "to[0]"),
+        ("DATA", "452 full\r\n", 503, "mail"),
+        (".", "451 later\r\n", 503, "mail"),
+    ];
+    for (at_command, says, status, place) in cases {
+        let fake =
+            Fake::start(move |at| if at.name == at_command { Act::Say(says) } else { Act::Usual }).await;
+        let mailer = Mailer::start(fake.address(), &[]).await;
+        let answer = mailer.send(&mail("you@example.com")).await;
+        assert_eq!(answer.status, status, "{at_command} {says}: {answer:?}");
+        assert!(answer.message().contains("the mail server"), "{answer:?}");
+        assert!(answer.message().contains(place) && answer.message().contains(&says[..3]), "{answer:?}");
+        assert_eq!(answer.header("retry-after").is_empty(), status == 422);
+        mailer.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn only_250_means_taken_and_garbage_is_a_bad_gateway() {
+    let cases = [
+        (".", "251 maybe\r\n"),
+        (".", "354 more\r\n"),
+        (".", "taken, thanks\r\n"),
+        ("MAIL", "HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ("RCPT", "\u{0}\u{1}\u{2}\r\n"),
+        ("DATA", "250 no need\r\n"),
+    ];
+    for (at_command, says) in cases {
+        let fake = Fake::start(move |at| {
+            if at.connection == 0 && at.name == at_command { Act::Say(says) } else { Act::Usual }
+        })
+        .await;
+        let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
+        let answer = mailer.send(&mail("you@example.com")).await;
+        assert_eq!(answer.status, 502, "{at_command} {says}: {answer:?}");
+        assert_eq!(answer.message(), "the mail server gave an answer that makes no sense");
+        // Nobody knows where that connection stands; the next mail has another.
+        assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+        mailer.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_does_not_fill_the_memory() {
+    let fake = Fake::start(|at| match (at.connection, at.name) {
+        (0, "MAIL") => {
+            Act::Say(Box::leak(format!("250-{}\r\n", "on ".repeat(160)).repeat(1000).into_boxed_str()))
+        }
+        _ => Act::Usual,
+    })
+    .await;
+    let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
+    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 502);
+    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_payload_is_said_before_the_mail_server_hears_of_it() {
+    let fake = Fake::start(|_| Act::Usual).await;
+    let mailer = Mailer::start(fake.address(), &[]).await;
+    let fields = |answer: &testkit::http::Response| answer.body["data"]["fields"].clone();
+    let answer = mailer.send(&json!({"to": "a@b\r\nBcc: c@d.e", "subject": "", "message": "m"})).await;
+    assert_eq!((answer.status, fields(&answer).as_array().map(Vec::len)), (422, Some(2)), "{answer:?}");
+    let answer = mailer.send(&json!({"to": "a@example.com", "subject": "s", "template": "nope"})).await;
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.message(), "mail: template is not one of notification, plain, welcome");
+    let answer = mailer.send(&json!({"to": "a@example.com", "subject": "s", "template": "welcome"})).await;
+    assert_eq!(fields(&answer)[0]["field"], "context.name", "{answer:?}");
+    let answer = mailer.send(&json!([])).await;
+    assert_eq!((answer.status, answer.message()), (422, "mail: mail must be an object, not a list"));
+    assert!(!fake.dialogues().concat().contains("MAIL"));
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_beyond_ascii_needs_a_server_that_takes_it() {
+    let fake = Fake::start(|_| Act::Usual).await;
+    let mailer = Mailer::start(fake.address(), &[]).await;
+    let answer = mailer.send(&mail("jürgen@example.com")).await;
+    assert_eq!(
+        (answer.status, &answer.body["data"]["fields"][0]["field"]),
+        (422, &json!("to[0]")),
+        "{answer:?}"
+    );
+    // A domain alone has an ASCII form.
+    assert_eq!(mailer.send(&mail("juergen@bücher.example")).await.status, 202);
+    mailer.stop().await;
+
+    let fake = Fake::start_with(&["PIPELINING", "8BITMIME", "SMTPUTF8"], Encrypted::No, |_| Act::Usual).await;
+    let mailer = Mailer::start(fake.address(), &[]).await;
+    assert_eq!(mailer.send(&mail("jürgen@example.com")).await.status, 202);
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn the_login_is_made_once_a_connection_and_a_wrong_one_is_the_mailers_trouble() {
+    const AUTH: &[&str] = &["PIPELINING", "AUTH PLAIN LOGIN"];
+    let flags = ["--mail-username=me", "--mail-password=s3cret", "--mail-pool-size=1"];
+    // "\0me\0s3cret"
+    let fake = Fake::start_with(AUTH, Encrypted::No, |at| match at.name {
+        "AUTH" if at.line != "AUTH PLAIN AG1lAHMzY3JldA==\r\n" => Act::Say("535 who?\r\n"),
+        _ => Act::Usual,
+    })
+    .await;
+    let mailer = Mailer::start(fake.address(), &flags).await;
+    for _ in 0..2 {
+        assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+    }
+    mailer.stop().await;
+    assert_eq!(fake.dialogues().concat().matches("AUTH").count(), 1);
+
+    let fake = Fake::start_with(AUTH, Encrypted::No, |at| {
+        if at.name == "AUTH" { Act::Say("535 who?\r\n") } else { Act::Usual }
+    })
+    .await;
+    let mailer = Mailer::start(fake.address(), &flags).await;
+    let answer = mailer.send(&mail("you@example.com")).await;
+    assert_eq!(
+        (answer.status, answer.message()),
+        (503, "the mail server is not available, try again shortly")
+    );
+    mailer.readiness(503).await;
+    mailer.stop().await;
+}
