@@ -1,0 +1,274 @@
+//! A listener with a RabbitMQ and a logger that the test can break.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser as _;
+use contracts::log::Entry;
+use contracts::logger::{AppendError, LoggerRequest, LoggerResponse, Stored};
+use contracts::topology::Topology;
+use lapin::message::Delivery;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use listener::Config;
+use testkit::http::Response;
+use testkit::proxy::FaultProxy;
+use testkit::{Running, eventually, setting};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use uuid::Uuid;
+
+/// How long anything may take that is to happen soon.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// What the logger says of every entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Stores,
+    LacksMongo,
+}
+
+/// A logger that keeps what it is given; it refuses entries called `refused`.
+#[derive(Clone)]
+pub(crate) struct Logger {
+    stored: Arc<Mutex<HashMap<Uuid, Entry>>>,
+    mood: Arc<Mutex<Mood>>,
+    /// A call is answered when it gets a permit.
+    gate: Arc<Semaphore>,
+}
+
+/// How many calls may be answered at once: all.
+const GATE: u32 = 1000;
+
+impl Logger {
+    async fn start() -> (Self, SocketAddr) {
+        let (listener, address) = bind().await;
+        let (stored, mood) = (Arc::default(), Arc::new(Mutex::new(Mood::Stores)));
+        let logger = Self { stored, mood, gate: Arc::new(Semaphore::new(GATE as usize)) };
+        let handling = logger.clone();
+        let handler = move |_: SocketAddr, _: tarpc::context::Context, request: LoggerRequest| {
+            let logger = handling.clone();
+            async move {
+                let _permit = logger.gate.acquire().await;
+                Ok(match request {
+                    LoggerRequest::Append { entry } => LoggerResponse::Append(logger.append(entry)),
+                    LoggerRequest::AppendAll { entries } => LoggerResponse::AppendAll(
+                        entries.into_iter().map(|entry| logger.append(entry)).collect(),
+                    ),
+                })
+            }
+        };
+        let limits = chassis::rpc::server::Limits::default();
+        tokio::spawn(chassis::rpc::server::serve(listener, CancellationToken::new(), limits, handler));
+        (logger, address)
+    }
+
+    fn append(&self, entry: Entry) -> Result<Stored, AppendError> {
+        match *self.mood.lock().unwrap() {
+            Mood::LacksMongo => Err(AppendError::Unavailable("MongoDB".to_owned())),
+            Mood::Stores if entry.name == "refused" => Err(AppendError::Refused("not this one".to_owned())),
+            Mood::Stores => match self.stored.lock().unwrap().insert(entry.id, entry) {
+                None => Ok(Stored::Created),
+                Some(_) => Ok(Stored::Already),
+            },
+        }
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Answers nothing until what this gives is dropped.
+    pub(crate) fn hold(&self) -> impl Drop + use<> {
+        Arc::clone(&self.gate).try_acquire_many_owned(GATE).unwrap()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.stored.lock().unwrap().values().map(|entry| entry.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) async fn has(&self, count: usize) {
+        eventually(SOON, "the entries", || async {
+            match self.stored.lock().unwrap().len() {
+                stored if stored == count => Ok(()),
+                stored => Err(format!("{stored} of {count} stored")),
+            }
+        })
+        .await;
+    }
+
+    pub(crate) async fn entry(&self, name: &str) -> Entry {
+        eventually(SOON, "the entry", || async {
+            let stored = self.stored.lock().unwrap();
+            stored.values().find(|entry| entry.name == name).cloned().ok_or("not stored")
+        })
+        .await
+    }
+}
+
+/// Everything of one test.
+pub(crate) struct Stand {
+    pub(crate) topology: Topology,
+    pub(crate) rabbitmq: FaultProxy,
+    pub(crate) wire: FaultProxy,
+    pub(crate) logger: Logger,
+    namespace: String,
+    url: String,
+    connection: Connection,
+    channel: Channel,
+}
+
+/// A running listener.
+pub(crate) struct Listener {
+    pub(crate) running: Running,
+    url: String,
+}
+
+impl Stand {
+    pub(crate) async fn new() -> Self {
+        let direct = setting("RABBITMQ_URL");
+        let mut url = Url::parse(&direct).unwrap();
+        let rabbitmq = FaultProxy::to(&format!("{}:{}", url.host().unwrap(), url.port().unwrap())).await;
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(rabbitmq.address().port())).unwrap();
+        let (logger, address) = Logger::start().await;
+        let namespace = testkit::namespace();
+        let connection = Connection::connect(&direct, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        Self {
+            topology: Topology::within(&namespace),
+            rabbitmq,
+            wire: FaultProxy::start(address).await,
+            logger,
+            namespace,
+            url: url.into(),
+            connection,
+            channel,
+        }
+    }
+
+    /// Starts a listener.
+    pub(crate) async fn start(&self) -> Listener {
+        let (socket, address) = bind().await;
+        let config = Config::parse_from([
+            "listener".to_owned(),
+            format!("--rabbitmq-url={}", self.url),
+            format!("--rabbitmq-namespace={}", self.namespace),
+            format!("--logger-rpc-addr={}", self.wire.address()),
+            "--listener-prefetch=100".to_owned(),
+            "--listener-batch=25".to_owned(),
+        ]);
+        let running =
+            Running::start(async |lifecycle| listener::serve(socket, config, &lifecycle).await).await;
+        Listener { running, url: format!("http://{address}") }
+    }
+
+    /// Starts a listener and waits until it consumes.
+    pub(crate) async fn start_ready(&self) -> Listener {
+        let listener = self.start().await;
+        listener.is_ready().await;
+        listener
+    }
+
+    /// Publishes as existing publishers do.
+    pub(crate) async fn publish(&self, key: &str, body: &str) {
+        let sent = self.send(&self.topology.logs_topic, key, body.as_bytes(), BasicProperties::default());
+        sent.await;
+    }
+
+    pub(crate) async fn send(&self, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
+        let (options, properties) = (BasicPublishOptions::default(), properties.with_delivery_mode(2));
+        let sent = self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await;
+        sent.unwrap().await.unwrap();
+    }
+
+    /// Publishes entries called `entry 00000`, ….
+    pub(crate) async fn fill(&self, from: usize, to: usize) {
+        for i in from..to {
+            // With an id, as only then a message that comes again is known.
+            let properties = BasicProperties::default().with_message_id(format!("id-{i}").into());
+            let body = format!(r#"{{"name":"entry {i:05}","data":"x"}}"#);
+            self.send(&self.topology.logs_topic, "log.INFO", body.as_bytes(), properties).await;
+        }
+    }
+
+    pub(crate) async fn counts(&self, queue: &str, wanted: u32) {
+        eventually(SOON, "messages in the queue", || async {
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let channel = self.channel().await;
+            let found = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
+            match found.map(|queue| queue.message_count()) {
+                Ok(count) if count == wanted => Ok(()),
+                other => Err(format!("{other:?} instead of {wanted}")),
+            }
+        })
+        .await;
+    }
+
+    pub(crate) async fn dead_letter(&self) -> Delivery {
+        let queue = self.topology.dead_queue.as_str();
+        let got = eventually(SOON, "a dead letter", || async {
+            let options = BasicGetOptions { no_ack: true };
+            let got =
+                self.channel.basic_get(queue.into(), options).await.map_err(|error| error.to_string())?;
+            got.ok_or_else(|| "none yet".to_owned())
+        })
+        .await;
+        got.delivery
+    }
+
+    /// A channel of one's own, past the proxy.
+    pub(crate) async fn channel(&self) -> Channel {
+        self.connection.create_channel().await.unwrap()
+    }
+
+    pub(crate) async fn clean(self) {
+        testkit::rabbitmq::clean(&self.topology).await;
+    }
+}
+
+impl Listener {
+    pub(crate) async fn readyz(&self) -> Response {
+        testkit::http::get(&format!("{}/readyz", self.url)).await
+    }
+
+    pub(crate) async fn is_ready(&self) {
+        eventually(SOON, "readiness", || async {
+            let answer = self.readyz().await;
+            if answer.status == 200 { Ok(()) } else { Err(answer.body) }
+        })
+        .await;
+    }
+
+    /// Waits for a 503 that names `what` and nothing else.
+    pub(crate) async fn lacks(&self, what: &str) {
+        eventually(SOON, "a 503", || async {
+            let answer = self.readyz().await;
+            let named = answer.message().starts_with(&format!("not ready: {what}: "));
+            if answer.status == 503 && named && !answer.message().contains(';') {
+                Ok(())
+            } else {
+                Err(answer.body)
+            }
+        })
+        .await;
+    }
+
+    pub(crate) async fn stop(self) {
+        self.running.stop().await;
+    }
+}
+
+async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
