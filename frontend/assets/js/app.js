@@ -1,0 +1,49 @@
+// Where the console begins: it joins the parts of the page to each other.
+//
+//   composer.js --a request--> api.js --an exchange--> exchange.js (shows it), history.js (keeps it)
+//   health.js   --every few seconds--> api.js
+//
+// Each part draws its own piece of the page and knows nothing of the others.
+
+import * as api from "./api.js";
+import * as composer from "./composer.js";
+import { byId } from "./dom.js";
+import * as exchangeView from "./exchange.js";
+import * as health from "./health.js";
+import * as history from "./history.js";
+import { mailPageUrl } from "./settings.js";
+
+let shown = null;
+let underWay = null;
+
+function show(exchange) {
+  shown = exchange;
+  exchangeView.show(exchange, editAgain);
+  history.mark(exchange);
+}
+
+function editAgain(exchange) {
+  composer.load(exchange.action, exchange.body, exchange.async);
+  composer.focusEditor();
+}
+
+async function send(action, body, async) {
+  const exchange = api.prepare(action, body, async);
+  underWay = new AbortController();
+  composer.setBusy(true);
+  history.add(exchange);
+  show(exchange);
+  await api.send(exchange, underWay.signal);
+  underWay = null;
+  composer.setBusy(false);
+  // Someone may be looking at an earlier one by now.
+  if (shown === exchange) show(exchange);
+  else history.render();
+  exchangeView.announce(exchange);
+  if (exchange.state === "failed" || exchange.answer?.status >= 500) health.ask();
+}
+
+byId("mail-page").href = mailPageUrl;
+history.start(show);
+composer.start(send, () => underWay?.abort());
+health.start();
