@@ -114,7 +114,7 @@ impl Database {
         self.open.store(true, Ordering::Release);
     }
 
-    /// Runs `work` with a connection. Whatever happens, the answer comes within [`LIMIT`]; a connection whose
+    /// Runs `work` with a connection. Whatever happens, the answer comes within two seconds; a connection whose
     /// work did not end well, or was cancelled, is closed. Before [`Self::open`] nothing is run.
     pub async fn run<T>(
         &self,

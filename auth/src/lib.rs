@@ -1,6 +1,6 @@
 //! Users and their passwords: `POST /authenticate`, on PostgreSQL.
 //!
-//! A request's way: [`routes`] → [`login`], which looks the account up in [`users`] over a connection of
+//! A request's way: `routes` → [`login`], which looks the account up in [`users`] over a connection of
 //! [`database`] and has the [`password`] checked on a thread of [`hashing`].
 
 pub mod config;

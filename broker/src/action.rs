@@ -197,9 +197,9 @@ mod tests {
     fn a_preference_is_found_among_others() {
         let of = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
-            values.iter().for_each(|value| {
+            for value in values {
                 headers.append(PREFER, http::HeaderValue::from_static(value));
-            });
+            }
             Preference::of(&headers)
         };
         assert_eq!(of(&[]), Preference::Direct);

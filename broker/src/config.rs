@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use chassis::service::Settings;
-use chassis::settings::Common;
+use chassis::settings::{Common, parse_http_url};
 use clap::Parser;
 use secrecy::SecretString;
 use url::Url;
@@ -24,7 +24,7 @@ pub struct Config {
     /// Where the auth service is.
     #[arg(
         long,
-        env = "AUTH_SERVICE_URL",
+        env = "AUTH_SERVICE_URL", value_parser = parse_http_url,
         value_name = "http://auth:8082",
         default_value = "http://127.0.0.1:8082"
     )]
@@ -33,7 +33,7 @@ pub struct Config {
     /// Where the mailer is.
     #[arg(
         long,
-        env = "MAIL_SERVICE_URL",
+        env = "MAIL_SERVICE_URL", value_parser = parse_http_url,
         value_name = "http://mailer:8083",
         default_value = "http://127.0.0.1:8083"
     )]
@@ -52,7 +52,7 @@ pub struct Config {
     /// Where the logger serves HTTP, for `GET /health`.
     #[arg(
         long,
-        env = "LOGGER_SERVICE_URL",
+        env = "LOGGER_SERVICE_URL", value_parser = parse_http_url,
         value_name = "http://logger:8084",
         default_value = "http://127.0.0.1:8084"
     )]
@@ -61,7 +61,7 @@ pub struct Config {
     /// Where the listener serves HTTP, for `GET /health`.
     #[arg(
         long,
-        env = "LISTENER_SERVICE_URL",
+        env = "LISTENER_SERVICE_URL", value_parser = parse_http_url,
         value_name = "http://listener:8085",
         default_value = "http://127.0.0.1:8085"
     )]

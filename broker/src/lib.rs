@@ -22,7 +22,6 @@ use crate::config::Config;
 use crate::health::System;
 
 /// What the handlers share.
-#[derive(Clone)]
 pub struct App {
     auth: AuthClient,
     mailer: MailerClient,
@@ -39,6 +38,7 @@ pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
 }
 
 /// Serves on `listener`; nothing that the broker calls has to be there yet.
+#[expect(clippy::unused_async, reason = "the same for every service, and others do wait")]
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     let topology = Topology::within(&config.rabbitmq_namespace);
     let publisher = Publisher::start(&config.rabbitmq_url, topology.clone(), lifecycle)?;

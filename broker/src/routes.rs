@@ -1,5 +1,7 @@
 //! The routes. Every action goes on in [`action`](crate::action).
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -7,6 +9,7 @@ use chassis::health::Health;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::http::client::IDEMPOTENCY_KEY;
+use chassis::http::edge;
 use chassis::request::{RequestContext, TRACEPARENT, X_REQUEST_ID};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
@@ -29,18 +32,20 @@ pub(crate) fn routes(app: App, config: &Config, draining: CancellationToken) -> 
             let publisher = publisher.clone();
             async move { publisher.check().await }
         });
-    Router::new()
+    let routes = Router::new()
         .route("/", post(async || Answer::ok(StatusCode::OK, "Hit the Broker")))
         .route("/ping", get(async || "OK"))
         .route("/handle", post(handle))
-        .route("/health", get(async |State(app): State<App>| app.system.answer().await))
-        .with_state(app)
-        .merge(health.routes())
-        .layer(cors(&config.cors_allowed_origins))
+        .route("/health", get(async |State(app): State<Arc<App>>| app.system.answer().await))
+        // axum copies the state several times a request.
+        .with_state(Arc::new(app))
+        .merge(health.routes());
+    // A preflight is an OPTIONS, which no route has: the layer answers it before the 405 does.
+    edge::complete(routes).layer(cors(&config.cors_allowed_origins))
 }
 
 async fn handle(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     context: RequestContext,
     headers: HeaderMap,
     body: JsonBody,
@@ -73,5 +78,5 @@ fn cors(origins: &[String]) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(names(&sent))
         .expose_headers(names(&read))
-        .max_age(std::time::Duration::from_secs(600))
+        .max_age(std::time::Duration::from_mins(10))
 }

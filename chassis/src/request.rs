@@ -31,26 +31,27 @@ pub struct RequestContext {
     given: Option<Arc<str>>,
     /// The place in the trace.
     pub trace: TraceContext,
+    /// The caller's place in it.
+    parent: Option<TraceContext>,
 }
 
 impl RequestContext {
     /// The context of a request that came with these headers. A request id is 1 to 128 visible ASCII
     /// characters; anything else is as if none was given.
     pub fn from_headers(request_id: Option<&str>, traceparent: Option<&str>) -> Self {
-        let acceptable =
-            |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-        let trace = traceparent.and_then(TraceContext::parse);
-        Self {
-            id: Uuid::now_v7(),
-            given: request_id.filter(acceptable).map(Arc::from),
-            trace: trace.map_or_else(TraceContext::root, TraceContext::child),
-        }
+        Self::with_id(Uuid::now_v7(), request_id, traceparent.and_then(TraceContext::parse))
     }
 
     /// The context of a call from inside the system, with the id that the caller chose.
-    pub fn with_id(id: Uuid, request_id: Option<&str>, trace: Option<TraceContext>) -> Self {
-        let trace = trace.map_or_else(TraceContext::root, TraceContext::child);
-        Self { id, trace, ..Self::from_headers(request_id, None) }
+    pub fn with_id(id: Uuid, request_id: Option<&str>, parent: Option<TraceContext>) -> Self {
+        let acceptable =
+            |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+        Self {
+            id,
+            given: request_id.filter(acceptable).map(Arc::from),
+            trace: parent.map_or_else(TraceContext::root, TraceContext::child),
+            parent,
+        }
     }
 
     /// The context of the request that this task works on.
@@ -80,15 +81,11 @@ impl RequestContext {
             return CURRENT.scope(self.clone(), work(self)).await;
         }
         let span = tracing::info_span!("request", otel.name = name, otel.kind = "server", id = %self.id);
-        let parent = SpanContext::new(
-            TraceId::from(self.trace.trace_id()),
-            SpanId::from(self.trace.span_id()),
-            if self.trace.sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() },
-            true,
-            TraceState::default(),
-        );
-        // It fails only where the layer is not installed, and then there is no span to be a parent of.
-        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
+        if let Some(parent) = self.parent {
+            let context = opentelemetry::Context::new().with_remote_span_context(span_context(parent));
+            // It fails only where the layer is not installed, and then there is no span to be a parent of.
+            let _ = span.set_parent(context);
+        }
         let context = span.context();
         let own = context.span().span_context().clone();
         let (trace_id, span_id) = (own.trace_id().to_bytes(), own.span_id().to_bytes());
@@ -98,6 +95,13 @@ impl RequestContext {
         }
         CURRENT.scope(self.clone(), work(self)).instrument(span).await
     }
+}
+
+/// A place in a trace, as OpenTelemetry has it.
+fn span_context(trace: TraceContext) -> SpanContext {
+    let flags = if trace.sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let (trace_id, span_id) = (TraceId::from(trace.trace_id()), SpanId::from(trace.span_id()));
+    SpanContext::new(trace_id, span_id, flags, true, TraceState::default())
 }
 
 #[cfg(test)]

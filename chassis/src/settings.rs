@@ -26,7 +26,7 @@ pub struct Common {
     pub log_level: tracing_subscriber::filter::Targets,
 
     /// Where to export spans by OTLP over gRPC; nothing is exported without it.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "http://localhost:4317")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "http://localhost:4317", value_parser = parse_http_url)]
     pub otel_exporter_otlp_endpoint: Option<Url>,
 
     /// How long to stay open for others to notice that this process is not ready any more, at a stop.
@@ -50,6 +50,15 @@ impl Common {
     }
 }
 
+/// The base URL of a service: `http` or `https`, and a host. `auth:8082` would be a URL too, of the scheme `auth`.
+pub fn parse_http_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error: url::ParseError| error.to_string())?;
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        return Ok(url);
+    }
+    Err("must begin with http:// or https:// and a host".to_owned())
+}
+
 fn parse_targets(text: &str) -> Result<tracing_subscriber::filter::Targets, String> {
     text.parse().map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }
@@ -66,6 +75,10 @@ fn parse_from<C: Parser>(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<C, (String, u8)> {
     let mut command = C::command();
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        // As it is, so that it names every variable.
+        return C::try_parse_from(arguments).map_err(|error| explain(&command, &error));
+    }
     let variables: Vec<_> = C::command()
         .get_arguments()
         .filter_map(|arg| {

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn an_address_that_a_browser_can_not_use_is_refused() {
-        for bad in ["", "localhost:8080", "ftp://a", "http://u:p@a", "http://a/?q", "http://a/#f", "http://"] {
+        for bad in ["", "localhost:8080", "ftp://a", "http://u:p@a", "http://a/?q", "http://a/#f", "http://"]
+        {
             assert!(parse_web_address(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_web_address("https://a.example/api").unwrap().as_str(), "https://a.example/api");

@@ -22,6 +22,7 @@ pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
 }
 
 /// Serves the console on `listener`; returns when that is under way.
+#[expect(clippy::unused_async, reason = "the same for every service, and others do wait")]
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     let routes = routes::router(&config, lifecycle.draining())?;
     lifecycle.spawn("http", chassis::http::server::serve(listener, routes, lifecycle.stopping()));

@@ -9,6 +9,7 @@
 
 mod eventually;
 pub mod http;
+pub mod mongodb;
 pub mod postgres;
 pub mod proxy;
 pub mod rabbitmq;

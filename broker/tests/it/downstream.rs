@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::eventually;
 use testkit::http::{Client, Response};
+use tokio_util::sync::CancellationToken;
 
 use crate::stand::{Broker, Stand, logger, service};
 
@@ -153,7 +154,7 @@ async fn a_service_that_comes_back_is_found_without_a_restart() {
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let denied = post(async || Answer::failed(StatusCode::UNAUTHORIZED, "Invalid credentials"));
     let routes = Router::new().route("/authenticate", denied);
-    tokio::spawn(chassis::http::server::serve(listener, routes, Default::default()));
+    tokio::spawn(chassis::http::server::serve(listener, routes, CancellationToken::default()));
     eventually(Duration::from_secs(5), "the auth service is found again", || async {
         let answer = handle(&broker, &auth()).await;
         if answer.status == 401 { Ok(()) } else { Err(answer.body) }

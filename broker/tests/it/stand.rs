@@ -11,6 +11,7 @@ use contracts::topology::Topology;
 use testkit::{Running, setting};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// A free port of the loopback.
 pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
@@ -27,7 +28,7 @@ pub(crate) async fn nobody() -> SocketAddr {
 /// Serves `routes` as if it were another service.
 pub(crate) async fn service(routes: Router) -> SocketAddr {
     let (listener, address) = listener().await;
-    tokio::spawn(chassis::http::server::serve(listener, routes, Default::default()));
+    tokio::spawn(chassis::http::server::serve(listener, routes, CancellationToken::default()));
     address
 }
 
@@ -52,7 +53,7 @@ pub(crate) async fn logger(
         }
     };
     let limits = chassis::rpc::server::Limits::default();
-    tokio::spawn(chassis::rpc::server::serve(listener, Default::default(), limits, handler));
+    tokio::spawn(chassis::rpc::server::serve(listener, CancellationToken::default(), limits, handler));
     (address, entries)
 }
 

@@ -24,8 +24,13 @@ pub const SERVICE_AGENT: &str = "switchboard-";
 
 /// The whole of a service's routes, with answers for what is not among them, behind the edge.
 pub fn wrap(routes: Router) -> Router {
+    complete(routes.merge(metrics::routes())).layer(EdgeLayer)
+}
+
+/// Routes with answers for what is not among them. A service that has a layer of its own, which is to see those
+/// answers too, completes its routes before it adds the layer.
+pub fn complete(routes: Router) -> Router {
     routes
-        .merge(metrics::routes())
         .fallback(async |uri: Uri| {
             Answer::failed(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
@@ -33,7 +38,6 @@ pub fn wrap(routes: Router) -> Router {
             let message = format!("{method} is not allowed at {}", uri.path());
             Answer::failed(StatusCode::METHOD_NOT_ALLOWED, message)
         })
-        .layer(EdgeLayer)
 }
 
 /// Makes an [`Edge`] of a route.

@@ -157,7 +157,9 @@ impl LoggerClient {
         let mut broken = None;
         for _ in 0..ATTEMPTS {
             let Some(connection) = self.connections.wait(broken, deadline).await else {
-                return Err(RpcFailure::Down);
+                // Given up because it answered nothing, and not there again before the deadline.
+                let slow = Instant::now() >= deadline;
+                return Err(if slow { RpcFailure::TooSlow } else { RpcFailure::Down });
             };
             let answers = connection.answers();
             let made = call(connection.stub.clone(), rpc_context(context, deadline));

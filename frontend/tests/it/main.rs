@@ -1,5 +1,7 @@
 //! The console's service, as a browser sees it.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails with the reason")]
+
 mod files;
 mod page;
 

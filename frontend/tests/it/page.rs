@@ -8,7 +8,8 @@ use crate::console;
 #[tokio::test]
 async fn the_page_holds_the_settings_and_is_asked_for_every_time() {
     let (running, url) =
-        console(&["--broker-url=https://broker.example/api", "--mail-page-url=http://mail.example:8025"]).await;
+        console(&["--broker-url=https://broker.example/api", "--mail-page-url=http://mail.example:8025"])
+            .await;
     let answer = get(&url).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
     assert_eq!(answer.header("cache-control"), "no-cache");
@@ -24,7 +25,10 @@ async fn the_page_may_run_its_own_files_and_call_the_broker_only() {
     for path in ["/", "/livez", "/assets/x/js/app.js", "/assets/x/missing.js"] {
         let answer = get(&format!("{url}{path}")).await;
         let policy = answer.header("content-security-policy");
-        assert!(policy.contains("default-src 'none'; script-src 'self'; style-src 'self';"), "{path}: {policy}");
+        assert!(
+            policy.contains("default-src 'none'; script-src 'self'; style-src 'self';"),
+            "{path}: {policy}"
+        );
         assert!(policy.contains("connect-src 'self' https://broker.example;"), "{path}: {policy}");
         assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
@@ -56,7 +60,8 @@ async fn a_page_that_is_held_is_not_sent_again_until_a_setting_changes() {
 #[tokio::test]
 async fn what_is_not_there_is_answered_in_the_envelope() {
     let (running, url) = console(&[]).await;
-    for path in ["/nothing", "/assets/x/nothing.js", "/assets/x/../src/lib.rs", "/assets/x/%2e%2e/Cargo.toml"] {
+    for path in ["/nothing", "/assets/x/nothing.js", "/assets/x/../src/lib.rs", "/assets/x/%2e%2e/Cargo.toml"]
+    {
         let answer = get(&format!("{url}{path}")).await;
         assert_eq!((answer.status, answer.body["error"].as_bool()), (404, Some(true)), "{path}");
         assert!(answer.body["trace_id"].is_string(), "{path}");

@@ -165,8 +165,8 @@ async fn retention(logger: &Logger) -> Option<Value> {
     use futures_util::TryStreamExt as _;
     let mongo = logger.mongo().await;
     let indexes: Vec<_> = mongo.entries().list_indexes().await.ok()?.try_collect().await.ok()?;
-    let options = indexes.into_iter().filter_map(|index| index.options);
-    let ttl = options.filter_map(|options| options.expire_after).next();
+    let mut options = indexes.into_iter().filter_map(|index| index.options);
+    let ttl = options.find_map(|options| options.expire_after);
     ttl.map(|keep| json!(keep.as_secs() / 86_400))
 }
 
