@@ -1,0 +1,117 @@
+//! The images of the services: what they need, how they end, and what they say when something is wrong.
+//!
+//! Only where the system runs in containers: `make test-compose` runs it.
+
+#![cfg(feature = "compose")]
+
+use std::time::Duration;
+
+use e2e::containers::{self, Container, image, inspect, network, run};
+use testkit::eventually;
+
+const SERVICES: [&str; 6] = ["auth", "broker", "frontend", "listener", "logger", "mailer"];
+
+#[tokio::test]
+async fn an_image_is_small_and_says_what_it_is() {
+    let size = async |image: &str| inspect(image, "{{.Size}}").await.parse::<u64>().unwrap();
+    let base = size("debian:bookworm-slim").await;
+    for service in SERVICES {
+        let image = image(service);
+        let added = size(&image).await - base;
+        assert!(added < 60_000_000, "{service}: {added} bytes above its base");
+        assert_eq!(inspect(&image, "{{.Config.User}}").await, "10001:10001", "{service}");
+        assert_eq!(
+            inspect(&image, "{{json .Config.Healthcheck.Test}}").await,
+            r#"["CMD","/usr/local/bin/service","health"]"#
+        );
+        let title = inspect(&image, r#"{{index .Config.Labels "org.opencontainers.image.title"}}"#).await;
+        assert_eq!(title, format!("switchboard {service}"));
+    }
+}
+
+#[tokio::test]
+async fn it_needs_no_rights_and_no_disk_to_write_to_and_ends_well() {
+    let options = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=54321:54321"];
+    let console = run("frontend", &options).await;
+    console.healthy().await;
+    assert_eq!(console.stop().await, "0", "{}", console.logs().await);
+    let log = console.logs().await;
+    assert!(log.contains("SIGTERM") && log.trim_end().lines().last().unwrap().contains("stopped"), "{log}");
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_named_in_the_last_line() {
+    for (service, variable) in
+        [("auth", "DSN"), ("broker", "RABBITMQ_URL"), ("listener", "RABBITMQ_URL"), ("logger", "MONGO_URL")]
+    {
+        let container = run(service, &[]).await;
+        assert_eq!(container.exit_code().await, "2");
+        let log = container.logs().await;
+        assert!(
+            log.starts_with(&format!("{service}: {variable} is not set; for example {variable}=")),
+            "{log}"
+        );
+        assert_eq!(log.lines().count(), 1, "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let broker = containers::of("broker").await.remove(0);
+    let container =
+        run("frontend", &[&format!("--network=container:{}", broker.id()), "--env=PORT=8080"]).await;
+    assert_eq!(container.exit_code().await, "1");
+    let log = container.logs().await;
+    assert!(log.contains("cannot listen on 0.0.0.0:8080 (HOST, PORT): Address already in use"), "{log}");
+}
+
+/// Waits until the log of a service that runs on has a line with all of this.
+async fn says(container: &Container, parts: &[&str]) {
+    eventually(Duration::from_secs(30), &format!("a line with {parts:?}"), || async {
+        let log = container.logs().await;
+        if log.lines().any(|line| parts.iter().all(|part| line.contains(part))) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(inspect(container.id(), "{{.State.Status}}").await, "running");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_while_the_service_waits() {
+    for (service, variable, parts) in [
+        (
+            "auth",
+            "DSN=postgres://switchboard:wrong@postgres/users",
+            ["PostgreSQL", "password authentication failed"],
+        ),
+        (
+            "logger",
+            "MONGO_URL=mongodb://switchboard:wrong@mongo/logs?replicaSet=rs0&authSource=admin",
+            ["MongoDB", "Authentication failed"],
+        ),
+        ("listener", "RABBITMQ_URL=amqp://switchboard:wrong@rabbitmq/%2f", ["RabbitMQ", "ACCESS_REFUSED"]),
+        ("broker", "RABBITMQ_URL=amqp://switchboard:wrong@rabbitmq/%2f", ["RabbitMQ", "ACCESS_REFUSED"]),
+    ] {
+        let container = run(service, &["--network", &network(), "--env", variable]).await;
+        says(&container, &parts).await;
+        assert!(!container.logs().await.contains("wrong@"), "the password is in the log of {service}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_while_the_service_waits() {
+    for (service, variable, name) in [
+        ("auth", "DSN=postgres://u:p@nowhere.invalid/users", "PostgreSQL"),
+        ("logger", "MONGO_URL=mongodb://u:p@nowhere.invalid/logs?replicaSet=rs0", "MongoDB"),
+        ("listener", "RABBITMQ_URL=amqp://u:p@nowhere.invalid/%2f", "RabbitMQ"),
+        ("mailer", "MAIL_HOST=nowhere.invalid", "mail server"),
+    ] {
+        let container = run(service, &["--network", &network(), "--env", variable]).await;
+        says(&container, &[name]).await;
+        assert_eq!(
+            container.stop().await,
+            "0",
+            "{service} can't be stopped while it waits: {}",
+            container.logs().await
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! A wrong setting stops the start with one line that names the variable.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
+
+use std::process::Output;
+use std::time::Duration;
+
+use e2e::process::command;
+
+/// What a service that is to end at once leaves behind.
+async fn run(service: &str, settings: &[(&str, &str)]) -> Output {
+    let ended = tokio::time::timeout(Duration::from_secs(20), command(service, settings).output()).await;
+    ended.unwrap_or_else(|_| panic!("{service} goes on with {settings:?}")).unwrap()
+}
+
+async fn refused(service: &str, settings: &[(&str, &str)]) -> String {
+    let output = run(service, settings).await;
+    assert_eq!(output.status.code(), Some(2), "{service} {settings:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    text
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_named_in_one_line() {
+    for (service, settings, expected) in [
+        ("broker", &[("RABBITMQ_URL", "amqp://x"), ("PORT", "http")][..], "broker: PORT `http`: "),
+        ("broker", &[("RABBITMQ_URL", "amqp://x"), ("PORT", "0")], "broker: PORT `0`: "),
+        ("broker", &[], "broker: RABBITMQ_URL is not set; for example RABBITMQ_URL=amqp://"),
+        (
+            "broker",
+            &[("RABBITMQ_URL", "amqp://x"), ("AUTH_SERVICE_URL", "auth:x:y")],
+            "broker: AUTH_SERVICE_URL `auth:x:y`: ",
+        ),
+        ("broker", &[("RABBITMQ_URL", "amqp://x"), ("HOST", "localhost")], "broker: HOST `localhost`: "),
+        (
+            "broker",
+            &[("RABBITMQ_URL", "amqp://x"), ("DRAIN_TIMEOUT", "soon")],
+            "broker: DRAIN_TIMEOUT `soon`: ",
+        ),
+        ("broker", &[("RABBITMQ_URL", "amqp://x"), ("LOG_LEVEL", "=loud")], "broker: LOG_LEVEL `=loud`: "),
+        ("auth", &[], "auth: DSN is not set; for example DSN=postgres://"),
+        ("auth", &[("DSN_FILE", "/nowhere")], "auth: DSN_FILE: cannot read /nowhere: "),
+        ("logger", &[], "logger: MONGO_URL is not set; for example MONGO_URL=mongodb://"),
+        (
+            "logger",
+            &[("MONGO_URL", "mongodb://x"), ("LOG_RETENTION_DAYS", "-1")],
+            "logger: LOG_RETENTION_DAYS `-1`: ",
+        ),
+        (
+            "mailer",
+            &[("MAIL_ENCRYPTION", "ssl")],
+            "mailer: MAIL_ENCRYPTION `ssl`: must be one of none, starttls, tls",
+        ),
+        ("mailer", &[("FROM_ADDRESS", "nobody")], "mailer: FROM_ADDRESS `nobody`: "),
+        ("listener", &[], "listener: RABBITMQ_URL is not set; for example RABBITMQ_URL=amqp://"),
+    ] {
+        let line = refused(service, settings).await;
+        assert!(line.starts_with(expected), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_shown() {
+    for (service, settings) in [
+        ("auth", [("DSN", "nonsense-with-a-hunter2")]),
+        ("logger", [("MONGO_URL", "nonsense-with-a-hunter2")]),
+        ("listener", [("RABBITMQ_URL", "nonsense-with-a-hunter2")]),
+    ] {
+        let output = run(service, &settings).await;
+        let text =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success(), "{service} started");
+        assert!(text.contains(settings[0].0) && !text.contains("hunter2"), "{service}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn help_names_every_variable() {
+    for service in ["broker", "auth", "logger", "mailer", "listener", "frontend"] {
+        let output = command(service, &[]).arg("--help").output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && text.contains("[env: PORT=") && text.contains("[env: LOG_LEVEL="),
+            "{text}"
+        );
+    }
+}
