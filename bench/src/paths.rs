@@ -1,0 +1,48 @@
+//! The paths, one file each, with the floor beside ours.
+
+pub(crate) mod auth;
+pub(crate) mod consume;
+pub(crate) mod http;
+pub(crate) mod log;
+pub(crate) mod mail;
+pub(crate) mod publish;
+
+use clap::ValueEnum;
+
+use crate::figures::Outcome;
+use crate::setup::Setup;
+
+/// What can be measured, in the order in which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Path {
+    /// `POST /`.
+    Http,
+    /// The `log` action, over RPC.
+    Log,
+    /// The `auth` action.
+    Auth,
+    /// The `mail` action.
+    Mail,
+    /// Publishing with confirms, and the `log` action through RabbitMQ.
+    Publish,
+    /// From the queue into the log.
+    Consume,
+}
+
+impl Path {
+    /// Every path.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Http, Self::Log, Self::Auth, Self::Mail, Self::Publish, Self::Consume];
+
+    /// Measures it.
+    pub(crate) fn measure(self, setup: &Setup) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Http => http::measure(setup),
+            Self::Log => log::measure(setup),
+            Self::Auth => auth::measure(setup),
+            Self::Mail => mail::measure(setup),
+            Self::Publish => publish::measure(setup),
+            Self::Consume => consume::measure(setup),
+        }
+    }
+}
