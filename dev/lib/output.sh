@@ -16,8 +16,8 @@ die() {
 # indent: every line of the input, set apart from our own.
 indent() { sed 's/^/    | /'; }
 
-# usage: the comment at the top of dev/stack.
+# usage: the comment at the top of the script.
 usage() {
-    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$ROOT/dev/stack" >&2
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }

@@ -1,14 +1,15 @@
 # The ports of a stack: who listens where, which variable moves it, and who holds a port that is taken.
 # shellcheck shell=bash
 
-# variable, default, process, what listens there
+# variable, default, process, what listens there. Below the range that outgoing connections take theirs from (32768 and
+# up), also with the 10000 of the test stack: so a server that was killed finds its port free.
 PORT_TABLE='
-POSTGRES_PORT            55432 postgres PostgreSQL
-EPMD_PORT                54369 epmd     the Erlang port mapper of RabbitMQ
-RABBITMQ_PORT            55672 rabbitmq RabbitMQ (AMQP)
-RABBITMQ_MANAGEMENT_PORT 55673 rabbitmq the page of RabbitMQ
-RABBITMQ_DIST_PORT       55674 rabbitmq the tools of RabbitMQ
-MONGO_PORT               55017 mongodb  MongoDB
+POSTGRES_PORT            15432 postgres PostgreSQL
+EPMD_PORT                14369 epmd     the Erlang port mapper of RabbitMQ
+RABBITMQ_PORT            16672 rabbitmq RabbitMQ (AMQP)
+RABBITMQ_MANAGEMENT_PORT 16673 rabbitmq the page of RabbitMQ
+RABBITMQ_DIST_PORT       16674 rabbitmq the tools of RabbitMQ
+MONGO_PORT               17117 mongodb  MongoDB
 MAIL_PORT                1025  maildev  the mail catcher (SMTP)
 MAIL_PAGE_PORT           8025  maildev  the page of the mail catcher
 BROKER_PORT              8080  broker   the broker
