@@ -1,4 +1,4 @@
-//! The routes. Every action goes on in [`action`](crate::action).
+//! The routes. Every action goes on in [`action`].
 
 use std::sync::Arc;
 

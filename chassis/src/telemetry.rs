@@ -1,6 +1,6 @@
 //! Logs, metrics and traces of one process.
 //!
-//! A log line is one JSON object on standard output ([`line`] writes it, [`sink`] buffers it); every request
+//! A log line is one JSON object on standard output ([`mod@line`] writes it, [`sink`] buffers it); every request
 //! gets one, and whatever is logged while a request is worked on carries its ids. Metrics are kept in
 //! [`metrics`] and served at `/metrics`. Spans are exported ([`spans`]) only where an endpoint is set: without
 //! one, a request costs no span at all.

@@ -1,5 +1,5 @@
-//! What the integration tests share: where the servers are ([`setting`]), names of one's own
-//! ([`namespace`]), waiting for a condition ([`eventually`]), a service inside the test's process
+//! What the integration tests share: where the servers are ([`setting()`]), names of one's own
+//! ([`namespace`]), waiting for a condition ([`eventually()`]), a service inside the test's process
 //! ([`Running`]), requests ([`http`]), faults on the wire ([`proxy`]) and a database of one's own
 //! ([`postgres`]).
 //!
