@@ -10,8 +10,8 @@ FROM rust:1.95-slim-bookworm AS manifests
 WORKDIR /all
 COPY . .
 RUN mkdir /manifests \
- && cp --parents Cargo.toml Cargo.lock */Cargo.toml /manifests \
- && for file in */build.rs */src/lib.rs */src/main.rs; do \
+ && cp --parents .cargo/config.toml Cargo.toml Cargo.lock ./*/Cargo.toml /manifests \
+ && for file in ./*/build.rs ./*/src/lib.rs ./*/src/main.rs; do \
       mkdir -p "/manifests/${file%/*}" && echo 'fn main() {}' >"/manifests/$file" || exit 1; \
     done
 
@@ -25,7 +25,7 @@ COPY . .
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
  && cargo build --release --locked --bins -p auth -p broker -p frontend -p listener -p logger -p mailer \
  && for service in auth broker frontend listener logger mailer; do \
-      install -D "target/release/$service" "/images/$service/root/usr/local/bin/$service" \
+      install -D "target/$(uname -m)-unknown-linux-gnu/release/$service" "/images/$service/root/usr/local/bin/$service" \
    && ln -s "$service" "/images/$service/root/usr/local/bin/service" \
    || exit 1; \
     done

@@ -51,7 +51,8 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
         publisher,
         topology,
     };
-    let routes = routes::routes(app, &config, lifecycle.draining());
-    lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
+    let routes = routes::routes(app, lifecycle.draining());
+    let serving = server::serve_pages(listener, routes, routes::cors(&config), lifecycle.stopping());
+    lifecycle.spawn("http", serving);
     Ok(())
 }

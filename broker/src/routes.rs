@@ -9,7 +9,6 @@ use chassis::health::Health;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::http::client::IDEMPOTENCY_KEY;
-use chassis::http::edge;
 use chassis::request::{RequestContext, TRACEPARENT, X_REQUEST_ID};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +19,7 @@ use crate::action::{self, Action, PREFER, PREFERENCE_APPLIED, Preference};
 use crate::config::Config;
 
 /// Every route of the broker.
-pub(crate) fn routes(app: App, config: &Config, draining: CancellationToken) -> Router {
+pub(crate) fn routes(app: App, draining: CancellationToken) -> Router {
     let (logger, publisher) = (app.logger.clone(), app.publisher.clone());
     // Without one of them the broker still serves the other actions, so neither takes it out of service.
     let health = Health::new(draining)
@@ -32,16 +31,14 @@ pub(crate) fn routes(app: App, config: &Config, draining: CancellationToken) -> 
             let publisher = publisher.clone();
             async move { publisher.check().await }
         });
-    let routes = Router::new()
+    Router::new()
         .route("/", post(async || Answer::ok(StatusCode::OK, "Hit the Broker")))
         .route("/ping", get(async || "OK"))
         .route("/handle", post(handle))
         .route("/health", get(async |State(app): State<Arc<App>>| app.system.answer().await))
         // axum copies the state several times a request.
         .with_state(Arc::new(app))
-        .merge(health.routes());
-    // A preflight is an OPTIONS, which no route has: the layer answers it before the 405 does.
-    edge::complete(routes).layer(cors(&config.cors_allowed_origins))
+        .merge(health.routes())
 }
 
 async fn handle(
@@ -55,9 +52,8 @@ async fn handle(
 }
 
 /// Which pages may call, with what, and which answers' headers they may read.
-fn cors(origins: &[String]) -> CorsLayer {
-    let names =
-        |names: &[&'static str]| names.iter().map(|name| HeaderName::from_static(name)).collect::<Vec<_>>();
+pub(crate) fn cors(config: &Config) -> CorsLayer {
+    let origins = &config.cors_allowed_origins;
     let origins = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
@@ -65,18 +61,13 @@ fn cors(origins: &[String]) -> CorsLayer {
             origins.iter().filter_map(|origin| HeaderValue::from_str(origin.trim_end_matches('/')).ok()),
         )
     };
-    let sent = [header::CONTENT_TYPE.as_str(), PREFER, TRACEPARENT, X_REQUEST_ID, IDEMPOTENCY_KEY];
-    let read = [
-        X_REQUEST_ID,
-        TRACEPARENT,
-        header::RETRY_AFTER.as_str(),
-        header::LOCATION.as_str(),
-        PREFERENCE_APPLIED,
-    ];
+    let named = HeaderName::from_static;
+    let sent = [header::CONTENT_TYPE, named(PREFER), TRACEPARENT, X_REQUEST_ID, named(IDEMPOTENCY_KEY)];
+    let read = [X_REQUEST_ID, TRACEPARENT, header::RETRY_AFTER, header::LOCATION, named(PREFERENCE_APPLIED)];
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(names(&sent))
-        .expose_headers(names(&read))
+        .allow_headers(sent)
+        .expose_headers(read)
         .max_age(std::time::Duration::from_mins(10))
 }

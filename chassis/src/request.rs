@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -14,9 +15,9 @@ use crate::telemetry;
 use crate::trace::TraceContext;
 
 /// The header that carries a request id.
-pub const X_REQUEST_ID: &str = "x-request-id";
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header that carries the trace context.
-pub const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 tokio::task_local! {
     static CURRENT: RequestContext;
@@ -67,6 +68,14 @@ impl RequestContext {
     /// The request id, as it is passed on and answered.
     pub fn request_id(&self) -> String {
         self.given.as_deref().map_or_else(|| self.id.to_string(), str::to_owned)
+    }
+
+    /// The value of an `x-request-id` header.
+    pub fn request_id_header(&self) -> HeaderValue {
+        let mut buffer = Uuid::encode_buffer();
+        let text = self.given.as_deref().unwrap_or_else(|| self.id.hyphenated().encode_lower(&mut buffer));
+        // Visible ASCII, given or not.
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
     }
 
     /// The request id that the client gave.

@@ -1,7 +1,8 @@
 //! Group commit: what arrives while a write is under way is written by the next one, together.
 //!
 //! A journaled write takes about a millisecond however many entries are in it, so under load many callers share
-//! one; a single caller's entry is written at once. Each caller gets the outcome of its own entries, after they
+//! one; a single caller's entry is written at once. A second write goes beside the first only if it is as large,
+//! so that groups don't fall apart into small ones, of which each costs as much. Each caller gets the outcome of its own entries, after they
 //! are in the journal. What waits is bounded by count and bytes, and refused beyond that. When MongoDB is away
 //! everything that waits is told so, and what comes is refused at once until a ping is answered.
 
@@ -50,6 +51,8 @@ struct Waiting {
     calls: VecDeque<Call>,
     entries: usize,
     bytes: usize,
+    /// How many entries are being written.
+    writing: usize,
     /// MongoDB did not answer, and nothing since says that it is back.
     away: bool,
 }
@@ -146,6 +149,13 @@ fn away() -> AppendError {
     AppendError::Unavailable(NAME.to_owned())
 }
 
+impl Waiting {
+    /// Whether what waits is to be written now.
+    fn is_due(&self) -> bool {
+        !self.calls.is_empty() && (self.entries >= self.writing || self.bytes >= BATCH_BYTES)
+    }
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,16 +177,22 @@ impl Queue {
         waiting.entries += documents.len();
         waiting.bytes += bytes;
         waiting.calls.push_back(Call { documents, bytes, reply });
+        let due = waiting.is_due();
         drop(waiting);
-        self.filled.notify_one();
+        if due {
+            self.filled.notify_one();
+        }
         Ok(outcomes)
     }
 
-    /// What is to be written next; more than one call unless the first fills it. Callers that have given up are
-    /// left out.
+    /// What is to be written next, if it is time; more than one call unless the first fills it. Callers that have
+    /// given up are left out.
     fn take(&self) -> Vec<Call> {
         let mut waiting = self.lock();
         let (mut entries, mut bytes, mut batch) = (0, 0, Vec::new());
+        if !waiting.is_due() {
+            return batch;
+        }
         while let Some(next) = waiting.calls.front() {
             let fits = entries + next.documents.len() <= BATCH && bytes + next.bytes <= BATCH_BYTES;
             if !fits && !batch.is_empty() {
@@ -192,12 +208,18 @@ impl Queue {
             bytes += call.bytes;
             batch.push(call);
         }
-        let more = !waiting.calls.is_empty();
+        waiting.writing += entries;
+        let more = waiting.is_due();
         drop(waiting);
         if more {
             self.filled.notify_one();
         }
         batch
+    }
+
+    /// A write of so many entries has ended.
+    fn written(&self, entries: usize) {
+        self.lock().writing -= entries;
     }
 
     /// From now on everything is refused at once; gives what waited.
@@ -242,7 +264,9 @@ impl Writer {
             callers.push((call.documents.len(), call.reply));
             documents.extend(call.documents);
         }
-        match self.insert.write(&documents).await {
+        let written = self.insert.write(&documents).await;
+        self.queue.written(documents.len());
+        match written {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
                 for (count, reply) in callers {

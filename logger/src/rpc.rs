@@ -63,7 +63,7 @@ impl Server {
             route,
             status: status.as_u16(),
             duration: started.elapsed(),
-            caller: &self.caller,
+            caller: &self.caller.to_string(),
         };
         line::request(&RequestContext::with_id(id, None, trace(&context)), &line);
     }

@@ -14,8 +14,9 @@ use std::fmt;
 use contracts::mail::MailPayload;
 use contracts::validation::Violations;
 use lettre::Address;
-use lettre::address::Envelope;
-use lettre::message::header::{Cc, From as FromHeader, ReplyTo, To};
+use lettre::message::header::{
+    Cc, Date, From as FromHeader, Headers, MIME_VERSION_1_0, MessageId, ReplyTo, Subject, To,
+};
 use lettre::message::{Mailbox, Mailboxes, MultiPart};
 use uuid::Uuid;
 
@@ -104,21 +105,19 @@ impl Message {
         let id = format!("<{id}@{}>", from.email.domain());
         let recipients = recipients(&to, &cc, &bcc);
         let sender = from.email.clone();
-        let envelope = recipients.iter().map(|recipient| recipient.address.clone()).collect();
-        let envelope = Envelope::new(Some(sender.clone()), envelope).map_err(cannot_be_built)?;
-        let mut builder = lettre::Message::builder()
-            .envelope(envelope)
-            .message_id(Some(id.clone()))
-            .date_now()
-            .header(FromHeader::from(Mailboxes::from(from)))
-            .header(To::from(Mailboxes::from_iter(to)))
-            .subject(payload.subject);
+        let mut headers = Headers::new();
+        headers.set(MessageId::from(id.clone()));
+        headers.set(Date::now());
+        headers.set(FromHeader::from(Mailboxes::from(from)));
+        headers.set(To::from(Mailboxes::from_iter(to)));
         if !cc.is_empty() {
-            builder = builder.header(Cc::from(Mailboxes::from_iter(cc)));
+            headers.set(Cc::from(Mailboxes::from_iter(cc)));
         }
         if let Some(reply_to) = reply_to {
-            builder = builder.header(ReplyTo::from(Mailboxes::from(reply_to)));
+            headers.set(ReplyTo::from(Mailboxes::from(reply_to)));
         }
+        headers.set(Subject::from(payload.subject));
+        headers.set(MIME_VERSION_1_0);
         let both = MultiPart::alternative_plain_html(content.text, content.html);
         let whole = if attachments.is_empty() {
             both
@@ -126,7 +125,9 @@ impl Message {
             let mixed = MultiPart::mixed().multipart(both);
             attachments.into_iter().fold(mixed, MultiPart::singlepart)
         };
-        let bytes = builder.multipart(whole).map_err(cannot_be_built)?.formatted();
+        // Not by lettre's own builder, which reads the sender again from the header that it has just written.
+        let mut bytes = headers.to_string().into_bytes();
+        bytes.append(&mut whole.formatted());
         Ok(Self { from: sender, recipients, id, bytes })
     }
 
@@ -174,11 +175,6 @@ fn recipients(to: &[Mailbox], cc: &[Mailbox], bcc: &[Mailbox]) -> Vec<Recipient>
     add(Place::Cc, cc);
     add(Place::Bcc, bcc);
     recipients
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
-fn cannot_be_built(error: lettre::error::Error) -> Violations {
-    Violations::one("mail", format!("can't be made a message: {error}"))
 }
 
 #[cfg(test)]

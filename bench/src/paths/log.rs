@@ -110,7 +110,7 @@ fn many_clients(setup: &Setup) -> anyhow::Result<Outcome> {
     let path = format!("log, {CLIENTS} clients");
     let mut grouped = Row::new(&path, "insertMany loop fed by 64 tasks", Unit::PerSecond, Goal::Times(0.5));
     let mut single = Row::new(&path, "an insertOne each, 64 tasks", Unit::PerSecond, Goal::Times(3.0));
-    let mut cost = Cost::of(&path);
+    let (mut cost, mut floor_cost) = (Cost::of(&path), Cost::of("  its floor (insertMany)"));
     let mut outcome = Outcome::default();
     let mut p99 = Vec::new();
     let request = request("");
@@ -121,6 +121,7 @@ fn many_clients(setup: &Setup) -> anyhow::Result<Outcome> {
         let single_floor = setup.runtime.block_on(insert_one_each(setup, CLIENTS))?;
         outcome.notes.extend(ours.complaint(&path));
         cost.add(f64::from(ours.count), &ours.cpu);
+        floor_cost.add(f64::from(group_floor.count), &group_floor.cpu);
         grouped.round(group_floor.rate, ours.rate);
         single.round(single_floor.rate, ours.rate);
         p99.push(ours.p99);
@@ -131,7 +132,7 @@ fn many_clients(setup: &Setup) -> anyhow::Result<Outcome> {
         Orientation { what: "  their p99, ms (less is better)", theirs: 49.0, times: None, ours: p99 },
     ]);
     outcome.rows.extend([grouped, single]);
-    outcome.costs.push(cost);
+    outcome.costs.extend([cost, floor_cost]);
     Ok(outcome)
 }
 
@@ -139,7 +140,7 @@ fn many_clients(setup: &Setup) -> anyhow::Result<Outcome> {
 async fn insert_one_each(setup: &Setup, tasks: usize) -> anyhow::Result<Sample> {
     let collection = collection(setup, "insert_one").await?;
     let inserting = collection.clone();
-    let sample = closed_loop(tasks, move |entry| {
+    let sample = closed_loop(setup, tasks, move |entry| {
         let collection = inserting.clone();
         async move {
             collection.insert_one(document(&entry)).await.expect("insertOne");
@@ -165,7 +166,7 @@ async fn insert_many_loop(setup: &Setup) -> anyhow::Result<Sample> {
             }
         }
     });
-    let sample = closed_loop(CLIENTS, move |entry| {
+    let sample = closed_loop(setup, CLIENTS, move |entry| {
         let sender = sender.clone();
         async move {
             let (answer, answered) = oneshot::channel();
@@ -179,8 +180,12 @@ async fn insert_many_loop(setup: &Setup) -> anyhow::Result<Sample> {
     Ok(sample)
 }
 
-/// Tasks that each do one thing after another, and the times that it took them.
-async fn closed_loop<F>(tasks: usize, work: impl Fn(Entry) -> F + Clone + Send + 'static) -> Sample
+/// Tasks that each do one thing after another, the times that it took them, and the CPU time that all took.
+async fn closed_loop<F>(
+    setup: &Setup,
+    tasks: usize,
+    work: impl Fn(Entry) -> F + Clone + Send + 'static,
+) -> Sample
 where
     F: Future<Output = ()> + Send,
 {
@@ -206,9 +211,13 @@ where
         })
         .collect();
     drop(work);
+    tokio::time::sleep_until(from.into()).await;
+    let before = setup.processes.cpu();
+    tokio::time::sleep_until(to.into()).await;
+    let cpu = setup.processes.cpu().since(&before);
     let mut times = Vec::new();
     for task in tasks {
         times.extend(task.await.expect("a task of the floor"));
     }
-    Sample::of(times, DURATION)
+    Sample { cpu, ..Sample::of(times, DURATION) }
 }

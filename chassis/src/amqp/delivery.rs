@@ -66,7 +66,7 @@ impl Delivery {
 
     /// The trace that it belongs to, by its header.
     pub fn trace(&self) -> Option<TraceContext> {
-        self.header(TRACEPARENT).and_then(TraceContext::parse)
+        self.header(TRACEPARENT.as_str()).and_then(TraceContext::parse)
     }
 
     /// How often it has been delivered before this time, as the queue counts.

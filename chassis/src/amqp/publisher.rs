@@ -127,7 +127,7 @@ impl Publisher {
         let body = serde_json::to_vec(event).map_err(|error| unwritable(&error))?;
         let mut headers = FieldTable::default();
         if let Some(traceparent) = &event.traceparent {
-            headers.insert(TRACEPARENT.into(), AMQPValue::LongString(traceparent.as_str().into()));
+            headers.insert(TRACEPARENT.as_str().into(), AMQPValue::LongString(traceparent.as_str().into()));
         }
         let properties = BasicProperties::default()
             .with_content_type(CONTENT_TYPE.into())

@@ -24,7 +24,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const HEARTBEAT: u16 = 10;
 /// In bytes. lapin keeps two buffers of 32 frames a connection, and with the server's 128 KiB a frame they
 /// would be most of an idle service's memory.
-const FRAME_MAX: u32 = 32 * 1024;
+const FRAME_MAX: u32 = 8 * 1024;
 /// The first bytes of every connection (AMQP 0-9-1, 4.2.2); the server answers them with its own.
 const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 /// How often to look whether a connection is still there, beside waiting to be told.
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn defaults_are_filled_in_and_what_was_given_is_kept() {
         let server = parse("amqp://u:p%40ss@rabbit").unwrap();
-        assert_eq!(server.url(), "amqp://u:p%40ss@rabbit:5672/%2F?frame_max=32768&heartbeat=10");
+        assert_eq!(server.url(), "amqp://u:p%40ss@rabbit:5672/%2F?frame_max=8192&heartbeat=10");
         let server = parse("amqps://u:p@rabbit:1/blue?heartbeat=3&frame_max=8192").unwrap();
         assert_eq!(server.url(), "amqps://u:p@rabbit:1/blue?frame_max=8192&heartbeat=3");
     }

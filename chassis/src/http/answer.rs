@@ -1,5 +1,6 @@
 //! What a handler gives back: a status and the envelope, completed with the ids of the request.
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use contracts::reply::{Invalid, Reply};
 use contracts::validation::Violations;
@@ -90,16 +91,18 @@ impl IntoResponse for Answer {
             self.reply.id = Some(context.id);
             self.reply.trace_id = Some(context.trace.trace_id_hex());
         });
-        let json = HeaderValue::from_static("application/json");
-        let body = match serde_json::to_vec(&self.reply) {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::error!(%error, "an answer can't be JSON");
-                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-            }
-        };
-        let mut response = (self.status, [(header::CONTENT_TYPE, json)], body).into_response();
-        response.headers_mut().extend(self.headers);
+        let mut body = Vec::with_capacity(256);
+        if let Err(error) = serde_json::to_writer(&mut body, &self.reply) {
+            tracing::error!(%error, "an answer can't be JSON");
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        // Those of the edge and of HTTP itself are still to come.
+        headers.reserve(self.headers.len() + 4);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(self.headers);
         response
     }
 }

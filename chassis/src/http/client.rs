@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -140,8 +140,8 @@ impl Peer {
         let mut request = self
             .request(Method::POST, path)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(HeaderName::from_static(X_REQUEST_ID), context.request_id())
-            .header(HeaderName::from_static(TRACEPARENT), context.trace.to_string());
+            .header(X_REQUEST_ID, context.request_id_header())
+            .header(TRACEPARENT, context.trace.header());
         if let Some(key) = key {
             request = request.header(IDEMPOTENCY_KEY, key.to_string());
         }

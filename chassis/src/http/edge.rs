@@ -1,19 +1,20 @@
 //! The outermost layer of every route: a request gets its context, and leaves a log line and metrics.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Router, routing::Route};
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use tower::{Layer, Service};
+use tower_http::cors::CorsLayer;
 
 use super::Answer;
 use crate::request::{RequestContext, TRACEPARENT, X_REQUEST_ID};
@@ -22,15 +23,11 @@ use crate::telemetry::{line, metrics};
 /// What the `User-Agent` of a call from one service to another begins with.
 pub const SERVICE_AGENT: &str = "switchboard-";
 
-/// The whole of a service's routes, with answers for what is not among them, behind the edge.
-pub fn wrap(routes: Router) -> Router {
-    complete(routes.merge(metrics::routes())).layer(EdgeLayer)
-}
-
-/// Routes with answers for what is not among them. A service that has a layer of its own, which is to see those
-/// answers too, completes its routes before it adds the layer.
-pub fn complete(routes: Router) -> Router {
+/// The whole of a service's routes, with answers for what is not among them, behind the edge. With `cors`, pages
+/// of other origins are answered by its rules.
+pub fn wrap(routes: Router, cors: Option<CorsLayer>) -> Router {
     routes
+        .merge(metrics::routes())
         .fallback(async |uri: Uri| {
             Answer::failed(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
@@ -38,17 +35,20 @@ pub fn complete(routes: Router) -> Router {
             let message = format!("{method} is not allowed at {}", uri.path());
             Answer::failed(StatusCode::METHOD_NOT_ALLOWED, message)
         })
+        .layer(EdgeLayer { cors: cors.map(Arc::new) })
 }
 
 /// Makes an [`Edge`] of a route.
-#[derive(Clone, Copy, Debug)]
-struct EdgeLayer;
+#[derive(Clone, Debug)]
+struct EdgeLayer {
+    cors: Option<Arc<CorsLayer>>,
+}
 
 impl Layer<Route> for EdgeLayer {
     type Service = Edge;
 
     fn layer(&self, inner: Route) -> Edge {
-        Edge { inner }
+        Edge { inner, cors: self.cors.clone() }
     }
 }
 
@@ -56,6 +56,7 @@ impl Layer<Route> for EdgeLayer {
 #[derive(Clone, Debug)]
 struct Edge {
     inner: Route,
+    cors: Option<Arc<CorsLayer>>,
 }
 
 impl Service<Request> for Edge {
@@ -67,26 +68,35 @@ impl Service<Request> for Edge {
         Service::<Request>::poll_ready(&mut self.inner, context)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, request: Request) -> Self::Future {
         let started = Instant::now();
-        let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let headers = request.headers();
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let context = RequestContext::from_headers(text(X_REQUEST_ID), text(TRACEPARENT));
-        let caller = Caller::of(request.headers(), request.extensions().get());
+        let caller = Caller::of(headers, request.extensions().get());
         let matched = request.extensions().get::<MatchedPath>().cloned();
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let mut inner = self.inner.clone();
+        // A browser names the origin of the page; other clients are spared the rules. What is called here begins
+        // to work when it is polled, in the scope of the context.
+        let called = match &self.cors {
+            Some(cors) if headers.contains_key(header::ORIGIN) => {
+                Either::Left(cors.layer(self.inner.clone()).call(request))
+            }
+            _ => Either::Right(self.inner.call(request)),
+        };
         Box::pin(async move {
             let matched = matched.as_ref().map(MatchedPath::as_str);
             let route = matched.unwrap_or("unmatched");
             let work = |context: RequestContext| async move {
-                request.extensions_mut().insert(context.clone());
-                let called = AssertUnwindSafe(inner.call(request)).catch_unwind().await;
+                let called = AssertUnwindSafe(called).catch_unwind().await;
                 // The hook has logged the panic.
                 let Ok(mut response) = called.unwrap_or_else(|_| {
                     let message = "the request failed because of a mistake in this service";
                     Ok(Answer::failed(StatusCode::INTERNAL_SERVER_ERROR, message).into_response())
                 });
-                answer_ids(response.headers_mut(), &context);
+                let headers = response.headers_mut();
+                headers.insert(X_REQUEST_ID, context.request_id_header());
+                headers.insert(TRACEPARENT, context.trace.header());
                 let (status, duration) = (response.status(), started.elapsed());
                 metrics::request(&method, route, status, duration);
                 line::request(
@@ -96,7 +106,7 @@ impl Service<Request> for Edge {
                         route: matched.unwrap_or(uri.path()),
                         status: status.as_u16(),
                         duration,
-                        caller: &caller,
+                        caller: caller.as_str(),
                     },
                 );
                 response
@@ -106,16 +116,9 @@ impl Service<Request> for Edge {
     }
 }
 
-fn answer_ids(headers: &mut HeaderMap, context: &RequestContext) {
-    let mut set = |name, text: String| {
-        // Both are ASCII by their making.
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    set(X_REQUEST_ID, context.request_id());
-    set(TRACEPARENT, context.trace.to_string());
-}
+/// The address of whoever opened a connection, as text; the server puts it into the extensions of each request.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(pub(super) Arc<str>);
 
 /// Who sent a request.
 #[derive(Debug)]
@@ -123,29 +126,27 @@ enum Caller {
     /// Another service of the system, by the name that it gives.
     Service(HeaderValue),
     /// Anyone else, by address.
-    Address(std::net::IpAddr),
+    Client(Peer),
     /// A request that did not come over a connection, as in a test.
     Unknown,
 }
 
 impl Caller {
-    fn of(headers: &HeaderMap, connection: Option<&ConnectInfo<SocketAddr>>) -> Self {
-        match (headers.get(header::USER_AGENT), connection) {
+    fn of(headers: &HeaderMap, peer: Option<&Peer>) -> Self {
+        match (headers.get(header::USER_AGENT), peer) {
             (Some(agent), _) if agent.as_bytes().starts_with(SERVICE_AGENT.as_bytes()) => {
                 Self::Service(agent.clone())
             }
-            (_, Some(ConnectInfo(address))) => Self::Address(address.ip()),
+            (_, Some(peer)) => Self::Client(peer.clone()),
             (_, None) => Self::Unknown,
         }
     }
-}
 
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn as_str(&self) -> &str {
         match self {
-            Self::Service(agent) => f.write_str(agent.to_str().unwrap_or("?")),
-            Self::Address(address) => write!(f, "{address}"),
-            Self::Unknown => f.write_str("?"),
+            Self::Service(agent) => agent.to_str().unwrap_or("?"),
+            Self::Client(Peer(address)) => address,
+            Self::Unknown => "?",
         }
     }
 }
@@ -154,8 +155,8 @@ impl fmt::Display for Caller {
 impl<S: Sync> FromRequestParts<S> for RequestContext {
     type Rejection = Answer;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Answer> {
-        let context = parts.extensions.get::<Self>().cloned();
-        context.ok_or_else(|| Answer::failed(StatusCode::INTERNAL_SERVER_ERROR, "a route without its edge"))
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Answer> {
+        Self::current()
+            .ok_or_else(|| Answer::failed(StatusCode::INTERNAL_SERVER_ERROR, "a route without its edge"))
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -14,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::edge;
+use super::edge::{self, Peer};
+use tower_http::cors::CorsLayer;
 
 /// How long a client may take to send the head of a request, and how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,12 +26,27 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (HOST, PORT)"))
 }
 
-/// Serves `routes` on `listener` until `stopping` is cancelled, then lets the requests in flight end.
+/// Serves `routes` on `listener` until `stopping` is cancelled, then lets the requests in flight end. Pages of
+/// other origins get nothing.
 pub async fn serve(listener: TcpListener, routes: Router, stopping: CancellationToken) -> anyhow::Result<()> {
-    let app = edge::wrap(routes);
+    accept(listener, edge::wrap(routes, None), stopping).await
+}
+
+/// As [`serve`], for a service that pages of other origins call too, by the rules of `cors`.
+pub async fn serve_pages(
+    listener: TcpListener,
+    routes: Router,
+    cors: CorsLayer,
+    stopping: CancellationToken,
+) -> anyhow::Result<()> {
+    accept(listener, edge::wrap(routes, Some(cors)), stopping).await
+}
+
+async fn accept(listener: TcpListener, app: Router, stopping: CancellationToken) -> anyhow::Result<()> {
     let connections = GracefulShutdown::new();
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // An answer is small: one buffer costs less than a list of them.
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).writev(false);
     loop {
         let (stream, peer) = tokio::select! {
             () = stopping.cancelled() => break,
@@ -77,8 +92,9 @@ fn service(
         Future: Send,
     > + Clone,
 > {
+    let peer = Peer(peer.ip().to_string().into());
     TowerToHyperService::new(app.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(peer.clone());
         request
     }))
 }

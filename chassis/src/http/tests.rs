@@ -26,6 +26,7 @@ fn app() -> Router {
                 get(async |context: RequestContext| Answer::ok(StatusCode::OK, context.request_id())),
             )
             .route("/panic", get(async || -> Answer { panic!("a mistake") })),
+        None,
     )
 }
 

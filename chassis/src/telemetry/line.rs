@@ -9,19 +9,23 @@ use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
+use chrono::{DateTime, Utc};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use uuid::Uuid;
 
 use super::sink;
 use crate::request::RequestContext;
+use crate::trace::digits;
 
 static SERVICE: OnceLock<&'static str> = OnceLock::new();
 
 thread_local! {
     static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The last second that was written, and its text.
+    static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
 }
 
 /// Says which service the lines of this process come from.
@@ -41,29 +45,35 @@ pub struct Request<'a> {
     /// From the first byte of the request to the head of the answer.
     pub duration: Duration,
     /// Who asked: another service by its name, or a client by its address.
-    pub caller: &'a dyn fmt::Display,
+    pub caller: &'a str,
 }
+
+/// What an orchestrator asks every few seconds; a good answer is worth a line only to who looks for it.
+const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Writes the line of a request.
 pub fn request(context: &RequestContext, line: &Request<'_>) {
-    if !tracing::enabled!(target: "request", Level::INFO) {
+    let quiet = line.status < 400 && PROBES.contains(&line.route);
+    let (level, enabled) = if quiet {
+        ("debug", tracing::enabled!(target: "request", Level::DEBUG))
+    } else {
+        ("info", tracing::enabled!(target: "request", Level::INFO))
+    };
+    if !enabled {
         return;
     }
-    emit("info", |out| {
-        out.push_str(r#","message":"request""#);
+    emit(level, |out| {
         let micros = line.duration.as_micros();
-        write!(out, r#","method":"{}","route":""#, line.method)?;
+        for part in [r#","message":"request","method":""#, line.method, r#"","route":""#] {
+            out.push_str(part);
+        }
         escape(out, line.route);
-        write!(
-            out,
-            r#"","status":{},"duration_ms":{}.{:03},"caller":""#,
-            line.status,
-            micros / 1000,
-            micros % 1000
-        )?;
-        write!(Escaped(out), "{}", line.caller)?;
+        write!(out, r#"","status":{},"duration_ms":{}.{:03},"#, line.status, micros / 1000, micros % 1000)?;
+        out.push_str(r#""caller":""#);
+        escape(out, line.caller);
         out.push('"');
-        ids(out, context)
+        ids(out, context);
+        Ok(())
     });
 }
 
@@ -86,7 +96,8 @@ impl<S: Subscriber> Layer<S> for Lines {
             let mut fields = Fields { out, result: Ok(()) };
             event.record(&mut fields);
             fields.result?;
-            RequestContext::with_current(|context| ids(out, context)).unwrap_or(Ok(()))
+            RequestContext::with_current(|context| ids(out, context));
+            Ok(())
         });
     }
 }
@@ -97,46 +108,53 @@ fn emit(level: &str, rest: impl FnOnce(&mut String) -> fmt::Result) {
         let Ok(mut out) = buffer.try_borrow_mut() else { return };
         out.clear();
         out.push_str(r#"{"ts":""#);
-        let write_line = || -> fmt::Result {
-            timestamp(&mut out, Utc::now())?;
-            write!(out, r#"","level":"{level}","service":"{}""#, SERVICE.get().unwrap_or(&""))?;
-            rest(&mut out)?;
+        timestamp(&mut out, Utc::now());
+        for part in [r#"","level":""#, level, r#"","service":""#, SERVICE.get().unwrap_or(&""), r#"""#] {
+            out.push_str(part);
+        }
+        if rest(&mut out).is_ok() {
             out.push_str("}\n");
-            Ok(())
-        };
-        if write_line().is_ok() {
             sink::write(out.as_bytes());
         }
     });
 }
 
-fn ids(out: &mut String, context: &RequestContext) -> fmt::Result {
-    write!(out, r#","id":"{}","trace_id":"{:032x}""#, context.id.as_hyphenated(), context.trace.trace_id())?;
+fn ids(out: &mut String, context: &RequestContext) {
+    let mut buffer = Uuid::encode_buffer();
+    out.push_str(r#","id":""#);
+    out.push_str(context.id.hyphenated().encode_lower(&mut buffer));
+    out.push_str(r#"","trace_id":""#);
+    out.extend(digits::<32>(context.trace.trace_id()).map(char::from));
+    out.push('"');
     if let Some(request_id) = context.given_request_id() {
         out.push_str(r#","request_id":""#);
         escape(out, request_id);
         out.push('"');
     }
-    Ok(())
 }
 
-/// RFC 3339 in UTC, in milliseconds.
-fn timestamp(out: &mut String, t: DateTime<Utc>) -> fmt::Result {
-    let millis = t.timestamp_subsec_millis();
-    write!(
-        out,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{millis:03}Z",
-        t.year(),
-        t.month(),
-        t.day(),
-        t.hour(),
-        t.minute(),
-        t.second()
-    )
+/// RFC 3339 in UTC, in milliseconds. The second is kept, as many lines share one.
+fn timestamp(out: &mut String, time: DateTime<Utc>) {
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != time.timestamp() {
+            *second = time.timestamp();
+            *text = time.format("%Y-%m-%dT%H:%M:%S.").to_string();
+        }
+        out.push_str(text);
+    });
+    let millis = time.timestamp_subsec_millis();
+    for place in [100, 10, 1] {
+        out.push(char::from_digit(millis / place % 10, 10).unwrap_or('0'));
+    }
+    out.push('Z');
 }
 
 /// Appends `text` as the inside of a JSON string (RFC 8259, 7).
 fn escape(out: &mut String, text: &str) {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        out.push_str(text);
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -236,7 +254,7 @@ mod tests {
     fn a_timestamp_is_rfc_3339() {
         let mut out = String::new();
         let time = DateTime::from_timestamp_millis(1_767_323_045_007).unwrap();
-        timestamp(&mut out, time).unwrap();
+        timestamp(&mut out, time);
         assert_eq!(out, "2026-01-02T03:04:05.007Z");
         assert_eq!(DateTime::parse_from_rfc3339(&out).unwrap(), time);
     }

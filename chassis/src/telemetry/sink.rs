@@ -12,7 +12,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How much may wait, in bytes.
 const LIMIT: usize = 1 << 20;
 /// A buffer larger than this is given back after use.
-const KEEP: usize = 1 << 16;
+const KEEP: usize = 1 << 18;
 
 #[derive(Default)]
 struct Waiting {

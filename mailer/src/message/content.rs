@@ -57,20 +57,21 @@ pub(super) fn of(
 /// A lone CR or LF is how one mail is smuggled into another, so none is left; lettre would add the CRs too,
 /// in time that grows with the square of the lines.
 fn mail_lines(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + text.len() / 32);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\r' => {
-                chars.next_if_eq(&'\n');
-                out.push_str("\r\n");
-            }
-            '\n' => out.push_str("\r\n"),
-            '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
+    let mut out = String::with_capacity(text.len() + text.len() / 16);
+    let mut rest = text;
+    // Most of a text is runs of what may stay.
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+        let (run, from_control) = rest.split_at(at);
+        out.push_str(run);
+        let line_end = ["\r\n", "\r", "\n"].iter().find(|end| from_control.starts_with(**end));
+        if line_end.is_some() {
+            out.push_str("\r\n");
         }
+        let control =
+            line_end.map_or_else(|| from_control.chars().next().map_or(0, char::len_utf8), |e| e.len());
+        rest = &from_control[control..];
     }
+    out.push_str(rest);
     out
 }
 

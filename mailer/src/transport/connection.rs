@@ -6,7 +6,6 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tokio::net::TcpStream;
 use super::SendError;
 use super::reply::{NoReply, Reply, Verdict};
 use super::tls::{Tls, ask_for_tls};
-use super::wire::{Stream, Wire};
+use super::wire::{Shared, Stream, Wire};
 use crate::message::{Message, Place};
 
 /// How long the TCP connection may take to be made: a machine that is off does not answer at all.
@@ -45,7 +44,7 @@ pub(super) enum Security {
 /// An open connection, logged in where that is asked for.
 pub(super) struct Connection {
     smtp: AsyncSmtpConnection,
-    tcp: Arc<TcpStream>,
+    tcp: Shared,
     pipelining: bool,
     /// Whether the server waits for a new mail. False while one is under way, so that a connection that was
     /// left in the middle of one is never used again.
@@ -75,8 +74,8 @@ impl Connection {
             Ok(connected) => connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp)),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
-        let tcp = Arc::new(tcp.map_err(|error| SendError::Unreachable(error.to_string()))?);
-        let mut wire = Wire::new(Arc::clone(&tcp));
+        let tcp = Shared::new(tcp.map_err(|error| SendError::Unreachable(error.to_string()))?);
+        let mut wire = Wire::new(tcp.clone());
         let stream = match &target.security {
             Security::None => Stream::plain(wire),
             Security::Tls(tls) => Stream::tls(tls.handshake(wire).await?),
@@ -116,8 +115,7 @@ impl Connection {
     /// Whether the server waits for a new mail, and has neither closed the connection nor said anything
     /// unasked, such as that it is about to. Costs no turn.
     pub(super) fn is_ready(&self) -> bool {
-        self.clean
-            && self.tcp.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.clean && self.tcp.is_quiet()
     }
 
     /// Asks for a sign of life.

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use lettre::transport::smtp::client::AsyncTokioStream;
@@ -20,28 +20,45 @@ const GATHER: usize = 16 * 1024;
 /// lettre reads a long answer from its beginning again with every line of it.
 const TURN_LIMIT: usize = 48 * 1024;
 
-/// A TCP connection that sends when it is read from. The connection is shared, so that its owner can look
-/// whether it is still open while it is buried under TLS and lettre.
+/// A TCP connection, shared so that its owner can look whether it is still open while it is buried under TLS
+/// and lettre. Nobody ever waits for the lock: the two never use the connection at the same time.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Arc<Mutex<TcpStream>>);
+
+impl Shared {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self(Arc::new(Mutex::new(tcp)))
+    }
+
+    fn tcp(&self) -> MutexGuard<'_, TcpStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the other side has neither closed the connection nor said anything that nobody has read.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.tcp().try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// A TCP connection that sends when it is read from.
 #[derive(Debug)]
 pub(super) struct Wire {
-    tcp: Arc<TcpStream>,
+    tcp: Shared,
     unsent: Vec<u8>,
     sent: usize,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: Arc<TcpStream>) -> Self {
+    pub(super) fn new(tcp: Shared) -> Self {
         Self { tcp, unsent: Vec::new(), sent: 0 }
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.unsent.len() {
-            ready!(self.tcp.poll_write_ready(context))?;
-            match self.tcp.try_write(&self.unsent[self.sent..]) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(written) => self.sent += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            let unsent = &self.unsent[self.sent..];
+            match ready!(Pin::new(&mut *self.tcp.tcp()).poll_write(context, unsent))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
             }
         }
         self.unsent.clear();
@@ -57,14 +74,7 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
-        loop {
-            ready!(self.tcp.poll_read_ready(context))?;
-            match self.tcp.try_read_buf(buffer) {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        Pin::new(&mut *self.tcp.tcp()).poll_read(context, buffer)
     }
 }
 
@@ -131,8 +141,8 @@ impl Stream {
 impl AsyncTokioStream for Stream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         match &self.layers {
-            Layers::Plain(wire) => wire.tcp.peer_addr(),
-            Layers::Tls(tls) => tls.get_ref().0.tcp.peer_addr(),
+            Layers::Plain(wire) => wire.tcp.tcp().peer_addr(),
+            Layers::Tls(tls) => tls.get_ref().0.tcp.tcp().peer_addr(),
         }
     }
 }
