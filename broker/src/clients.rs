@@ -33,7 +33,8 @@ fn failure(service: &str, payload: &str, answer: &PeerAnswer) -> Answer {
             }
         }
         status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => {
-            tracing::warn!(service, reason = reply.message, "a call failed");
+            // Its own log says why; its words may name whom a mail goes to.
+            tracing::warn!(service, status = status.as_u16(), "a call failed");
             Answer::failed(status, format!("{service}: {}", reply.message))
         }
         status => {

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use chassis::service::Settings;
-use chassis::settings::{Common, parse_http_url};
+use chassis::settings::{Common, parse_host_port, parse_http_url};
 use clap::Parser;
 use secrecy::SecretString;
 use url::Url;
@@ -42,7 +42,7 @@ pub struct Config {
     /// Where the logger serves RPC; several addresses with commas between them.
     #[arg(
         long,
-        env = "LOGGER_RPC_ADDR",
+        env = "LOGGER_RPC_ADDR", value_parser = parse_host_port,
         value_name = "logger:5001",
         default_value = "127.0.0.1:5001",
         value_delimiter = ','
@@ -83,7 +83,7 @@ pub struct Config {
     /// Which pages may call the broker: `*`, or origins with commas between them.
     #[arg(
         long,
-        env = "CORS_ALLOWED_ORIGINS",
+        env = "CORS_ALLOWED_ORIGINS", value_parser = parse_origin,
         value_name = "https://console.example.com",
         default_value = "*",
         value_delimiter = ','
@@ -97,6 +97,19 @@ pub struct Config {
     /// How long the mailer may take; longer than the mailer gives the mail server.
     #[arg(long, env = "MAIL_SERVICE_TIMEOUT", value_name = "15s", default_value = "15s", value_parser = humantime::parse_duration)]
     pub mail_timeout: Duration,
+}
+
+/// `*`, or the origin of a page as a browser names it (RFC 6454, 7): a scheme, a host, perhaps a port.
+fn parse_origin(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let url = parse_http_url(text)?;
+    if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
+        return Err("must be an origin, with nothing after the host and port".to_owned());
+    }
+    Ok(url.origin().ascii_serialization())
 }
 
 impl Settings for Config {

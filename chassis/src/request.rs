@@ -107,7 +107,7 @@ impl RequestContext {
 }
 
 /// A place in a trace, as OpenTelemetry has it.
-fn span_context(trace: TraceContext) -> SpanContext {
+pub(crate) fn span_context(trace: TraceContext) -> SpanContext {
     let flags = if trace.sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() };
     let (trace_id, span_id) = (TraceId::from(trace.trace_id()), SpanId::from(trace.span_id()));
     SpanContext::new(trace_id, span_id, flags, true, TraceState::default())

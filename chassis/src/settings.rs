@@ -59,6 +59,17 @@ pub fn parse_http_url(text: &str) -> Result<Url, String> {
     Err("must begin with http:// or https:// and a host".to_owned())
 }
 
+/// The address of a server: `logger:5001`, `10.0.0.7:5001`, `[::1]:5001`.
+pub fn parse_host_port(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(1..)) => Ok(text.to_owned()),
+        _ => Err("must be a host and a port with a colon between them".to_owned()),
+    }
+}
+
 fn parse_targets(text: &str) -> Result<tracing_subscriber::filter::Targets, String> {
     text.parse().map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }

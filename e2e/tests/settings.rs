@@ -29,6 +29,16 @@ async fn a_wrong_setting_is_named_in_one_line() {
         ("broker", &[], "broker: RABBITMQ_URL is not set; for example RABBITMQ_URL=amqp://"),
         (
             "broker",
+            &[("RABBITMQ_URL", "amqp://x"), ("CORS_ALLOWED_ORIGINS", "localhost:8081")],
+            "broker: CORS_ALLOWED_ORIGINS `localhost:8081`: must begin with http",
+        ),
+        (
+            "broker",
+            &[("RABBITMQ_URL", "amqp://x"), ("LOGGER_RPC_ADDR", "logger")],
+            "broker: LOGGER_RPC_ADDR `logger`: must be a host and a port",
+        ),
+        (
+            "broker",
             &[("RABBITMQ_URL", "amqp://x"), ("AUTH_SERVICE_URL", "auth:x:y")],
             "broker: AUTH_SERVICE_URL `auth:x:y`: ",
         ),

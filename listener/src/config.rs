@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use chassis::service::Settings;
-use chassis::settings::Common;
+use chassis::settings::{Common, parse_host_port};
 use clap::Parser;
 use secrecy::SecretString;
 
@@ -35,7 +35,7 @@ pub struct Config {
     /// Where the logger serves RPC; several addresses with commas between them.
     #[arg(
         long,
-        env = "LOGGER_RPC_ADDR",
+        env = "LOGGER_RPC_ADDR", value_parser = parse_host_port,
         value_name = "logger:5001",
         default_value = "127.0.0.1:5001",
         value_delimiter = ','

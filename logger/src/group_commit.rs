@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
 use chassis::lifecycle::Lifecycle;
@@ -29,6 +30,8 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 const WAITING: usize = 20_000;
 /// How many bytes may wait.
 const WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// How long few entries wait for a larger write that is under way: it may be stalled.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// How many writes are under way at a time.
 const WRITERS: usize = 2;
 
@@ -177,20 +180,21 @@ impl Queue {
         waiting.entries += documents.len();
         waiting.bytes += bytes;
         waiting.calls.push_back(Call { documents, bytes, reply });
-        let due = waiting.is_due();
+        let first = waiting.calls.len() == 1;
+        let wakes = first || waiting.is_due();
         drop(waiting);
-        if due {
+        if wakes {
             self.filled.notify_one();
         }
         Ok(outcomes)
     }
 
-    /// What is to be written next, if it is time; more than one call unless the first fills it. Callers that have
-    /// given up are left out.
-    fn take(&self) -> Vec<Call> {
+    /// What is to be written next, if it is time or has to be now; more than one call unless the first fills it.
+    /// Callers that have given up are left out.
+    fn take(&self, now: bool) -> Vec<Call> {
         let mut waiting = self.lock();
         let (mut entries, mut bytes, mut batch) = (0, 0, Vec::new());
-        if !waiting.is_due() {
+        if !now && !waiting.is_due() {
             return batch;
         }
         while let Some(next) = waiting.calls.front() {
@@ -215,6 +219,10 @@ impl Queue {
             self.filled.notify_one();
         }
         batch
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().calls.is_empty()
     }
 
     /// A write of so many entries has ended.
@@ -244,16 +252,20 @@ struct Writer {
 
 impl Writer {
     async fn run(self, closing: CancellationToken) -> anyhow::Result<()> {
+        let mut now = false;
         loop {
-            let batch = self.queue.take();
+            let batch = self.queue.take(now);
             if !batch.is_empty() {
                 self.write(batch, &closing).await;
+                now = false;
                 continue;
             }
-            tokio::select! {
-                () = self.queue.filled.notified() => {}
+            now = tokio::select! {
+                biased;
+                () = self.queue.filled.notified() => false,
+                () = tokio::time::sleep(PATIENCE), if !self.queue.is_empty() => true,
                 () = closing.cancelled() => return Ok(()),
-            }
+            };
         }
     }
 
@@ -289,5 +301,68 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(queue: &Queue) -> oneshot::Receiver<Vec<Outcome>> {
+        queue.push(vec![RawDocumentBuf::new()]).unwrap()
+    }
+
+    fn entries(batch: &[Call]) -> usize {
+        batch.iter().map(|call| call.documents.len()).sum()
+    }
+
+    #[test]
+    fn a_second_write_is_begun_only_when_it_is_as_large_as_the_first() {
+        let queue = Queue::default();
+        let mut callers: Vec<_> = (0..3).map(|_| call(&queue)).collect();
+        assert_eq!(entries(&queue.take(false)), 3);
+        callers.push(call(&queue));
+        callers.push(call(&queue));
+        assert!(queue.take(false).is_empty(), "two beside three");
+        callers.push(call(&queue));
+        assert_eq!(entries(&queue.take(false)), 3);
+        callers.push(call(&queue));
+        assert!(queue.take(false).is_empty());
+        queue.written(3);
+        assert!(queue.take(false).is_empty());
+        queue.written(3);
+        assert_eq!(entries(&queue.take(false)), 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_stalled_write() {
+        let queue = Queue::default();
+        let _stalled: Vec<_> = (0..9).map(|_| call(&queue)).collect();
+        assert_eq!(entries(&queue.take(false)), 9);
+        let _single = call(&queue);
+        assert_eq!(entries(&queue.take(true)), 1);
+    }
+
+    #[test]
+    fn callers_that_gave_up_are_neither_written_nor_counted() {
+        let queue = Queue::default();
+        drop(call(&queue));
+        let _caller = call(&queue);
+        assert_eq!(entries(&queue.take(false)), 1);
+        assert_eq!(queue.lock().writing, 1);
+        drop(call(&queue));
+        assert!(queue.take(true).is_empty());
+        assert_eq!((queue.lock().entries, queue.lock().bytes), (0, 0));
+    }
+
+    #[test]
+    fn while_mongodb_is_away_everything_is_refused_at_once() {
+        let queue = Queue::default();
+        let _caller = call(&queue);
+        assert_eq!(queue.close().len(), 1);
+        assert!(queue.push(vec![RawDocumentBuf::new()]).is_err());
+        queue.open();
+        let _caller = call(&queue);
+        assert_eq!(entries(&queue.take(false)), 1);
     }
 }

@@ -9,7 +9,7 @@ mod attachment;
 mod content;
 mod mailbox;
 
-use std::fmt;
+use std::{fmt, iter};
 
 use contracts::mail::MailPayload;
 use contracts::validation::Violations;
@@ -66,6 +66,7 @@ pub(crate) struct Recipient {
 pub(crate) struct Message {
     from: Address,
     recipients: Vec<Recipient>,
+    reply_to: Option<Address>,
     id: String,
     bytes: Vec<u8>,
 }
@@ -105,6 +106,7 @@ impl Message {
         let id = format!("<{id}@{}>", from.email.domain());
         let recipients = recipients(&to, &cc, &bcc);
         let sender = from.email.clone();
+        let reply_address = reply_to.as_ref().map(|mailbox| mailbox.email.clone());
         let mut headers = Headers::new();
         headers.set(MessageId::from(id.clone()));
         headers.set(Date::now());
@@ -128,7 +130,7 @@ impl Message {
         // Not by lettre's own builder, which reads the sender again from the header that it has just written.
         let mut bytes = headers.to_string().into_bytes();
         bytes.append(&mut whole.formatted());
-        Ok(Self { from: sender, recipients, id, bytes })
+        Ok(Self { from: sender, recipients, reply_to: reply_address, id, bytes })
     }
 
     /// Who the server is told that the mail comes from.
@@ -153,11 +155,10 @@ impl Message {
 
     /// The first address that not every mail server can take.
     pub(crate) fn first_beyond_ascii(&self) -> Option<Place> {
-        let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
-        if !is_ascii(&self.from) {
-            return Some(Place::From);
-        }
-        self.recipients.iter().find(|recipient| !is_ascii(&recipient.address)).map(|found| found.place)
+        let recipients = self.recipients.iter().map(|recipient| (recipient.place, &recipient.address));
+        let reply_to = self.reply_to.iter().map(|address| (Place::ReplyTo, address));
+        let mut all = iter::once((Place::From, &self.from)).chain(recipients).chain(reply_to);
+        all.find(|(_, address)| !AsRef::<str>::as_ref(address).is_ascii()).map(|(place, _)| place)
     }
 }
 

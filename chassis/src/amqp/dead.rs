@@ -31,6 +31,8 @@ pub const DIED_AT: &str = "x-died-at";
 
 /// The longest reason that is kept, in bytes.
 const MAX_REASON: usize = 1024;
+/// How much of its own headers a letter keeps, in bytes: they share one frame with what is added.
+const MAX_HEADERS: usize = 4096;
 
 /// Where dead letters go. It connects with the first of them: most processes never have one.
 #[derive(Debug)]
@@ -66,9 +68,12 @@ impl DeadLetters {
 fn properties(queue: &str, delivery: &Delivery, reason: &str) -> BasicProperties {
     let original = &delivery.0.properties;
     let mut headers = FieldTable::default();
+    let mut room = MAX_HEADERS;
     for (key, value) in original.headers().iter().flatten() {
-        // These two would send it to further queues.
-        if !matches!(key.as_str(), "CC" | "BCC") {
+        let size = key.as_str().len() + size(value);
+        // The first two would send it to further queues.
+        if !matches!(key.as_str(), "CC" | "BCC") && size <= room {
+            room -= size;
             headers.insert(key.clone(), value.clone());
         }
     }
@@ -105,4 +110,18 @@ fn properties(queue: &str, delivery: &Delivery, reason: &str) -> BasicProperties
         properties = properties.with_app_id(value.clone());
     }
     properties
+}
+
+/// About how many bytes a value takes.
+fn size(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => text.as_bytes().len(),
+        AMQPValue::ShortString(text) => text.as_str().len(),
+        AMQPValue::ByteArray(bytes) => bytes.len(),
+        AMQPValue::FieldTable(table) => {
+            table.inner().iter().map(|(key, value)| key.as_str().len() + size(value)).sum()
+        }
+        AMQPValue::FieldArray(values) => values.as_slice().iter().map(size).sum(),
+        _ => 16,
+    }
 }

@@ -78,32 +78,33 @@ impl Service<Request> for Edge {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         // A browser names the origin of the page; other clients are spared the rules. What is called here begins
         // to work when it is polled, in the scope of the context.
+        // What a cache keeps of a GET must not be given to a page that would get other headers.
+        let varies =
+            self.cors.is_some() && request.method() == Method::GET && !headers.contains_key(header::ORIGIN);
         let called = match &self.cors {
             Some(cors) if headers.contains_key(header::ORIGIN) => {
-                Either::Left(cors.layer(self.inner.clone()).call(request))
+                Either::Left(cors.layer(Unpanicking(self.inner.clone())).call(request))
             }
-            _ => Either::Right(self.inner.call(request)),
+            _ => Either::Right(unpanicking(self.inner.call(request))),
         };
         Box::pin(async move {
             let matched = matched.as_ref().map(MatchedPath::as_str);
             let route = matched.unwrap_or("unmatched");
             let work = |context: RequestContext| async move {
-                let called = AssertUnwindSafe(called).catch_unwind().await;
-                // The hook has logged the panic.
-                let Ok(mut response) = called.unwrap_or_else(|_| {
-                    let message = "the request failed because of a mistake in this service";
-                    Ok(Answer::failed(StatusCode::INTERNAL_SERVER_ERROR, message).into_response())
-                });
+                let Ok(mut response) = called.await;
                 let headers = response.headers_mut();
                 headers.insert(X_REQUEST_ID, context.request_id_header());
                 headers.insert(TRACEPARENT, context.trace.header());
+                if varies {
+                    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+                }
                 let (status, duration) = (response.status(), started.elapsed());
                 metrics::request(&method, route, status, duration);
                 line::request(
                     &context,
                     &line::Request {
                         method: method.as_str(),
-                        route: matched.unwrap_or(uri.path()),
+                        route: matched.unwrap_or(bounded(uri.path())),
                         status: status.as_u16(),
                         duration,
                         caller: caller.as_str(),
@@ -113,6 +114,39 @@ impl Service<Request> for Edge {
             };
             Ok(context.scope(route, work).await)
         })
+    }
+}
+
+/// As much of a text that a client chose as a log line takes.
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(256)]
+}
+
+/// A route that answers 500 where it panics.
+#[derive(Clone, Debug)]
+struct Unpanicking(Route);
+
+async fn unpanicking(
+    called: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, Infallible> {
+    // The hook has logged the panic.
+    AssertUnwindSafe(called).catch_unwind().await.unwrap_or_else(|_| {
+        let message = "the request failed because of a mistake in this service";
+        Ok(Answer::failed(StatusCode::INTERNAL_SERVER_ERROR, message).into_response())
+    })
+}
+
+impl Service<Request> for Unpanicking {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.0, context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(unpanicking(self.0.call(request)))
     }
 }
 
@@ -144,7 +178,7 @@ impl Caller {
 
     fn as_str(&self) -> &str {
         match self {
-            Self::Service(agent) => agent.to_str().unwrap_or("?"),
+            Self::Service(agent) => bounded(agent.to_str().unwrap_or("?")),
             Self::Client(Peer(address)) => address,
             Self::Unknown => "?",
         }

@@ -3,31 +3,26 @@
 use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::body::{JsonBody, LIMIT};
 use super::{Answer, edge};
-use crate::request::RequestContext;
+use crate::request::{RequestContext, X_REQUEST_ID};
 
 fn app() -> Router {
-    edge::wrap(
-        Router::new()
-            .route(
-                "/echo",
-                post(async |body: JsonBody| {
-                    Ok::<_, Answer>(Answer::ok(StatusCode::OK, body.value()?.to_string()))
-                }),
-            )
-            .route(
-                "/who",
-                get(async |context: RequestContext| Answer::ok(StatusCode::OK, context.request_id())),
-            )
-            .route("/panic", get(async || -> Answer { panic!("a mistake") })),
-        None,
-    )
+    edge::wrap(routes(), None)
+}
+
+fn routes() -> Router {
+    let echo = async |body: JsonBody| Ok::<_, Answer>(Answer::ok(StatusCode::OK, body.value()?.to_string()));
+    Router::new()
+        .route("/echo", post(echo))
+        .route("/who", get(async |context: RequestContext| Answer::ok(StatusCode::OK, context.request_id())))
+        .route("/panic", get(async || -> Answer { panic!("a mistake") }))
 }
 
 async fn send(request: Request<Body>) -> (Response<()>, Value) {
@@ -114,4 +109,40 @@ async fn a_503_says_when_to_come_back() {
     use axum::response::IntoResponse as _;
     let response = Answer::unavailable("PostgreSQL").into_response();
     assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+}
+
+#[tokio::test]
+async fn pages_of_an_allowed_origin_may_read_every_answer() {
+    const PAGE: &str = "https://console.example.com";
+    let rules = CorsLayer::new()
+        .allow_origin(AllowOrigin::list([PAGE.parse().unwrap()]))
+        .allow_methods([Method::GET, Method::POST])
+        .expose_headers([X_REQUEST_ID]);
+    let app = edge::wrap(routes(), Some(rules));
+    let ask = async |method: Method, path: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let header =
+            |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let allowed = header("access-control-allow-origin");
+        (response.status().as_u16(), allowed, header("vary"))
+    };
+    let page = ("origin", PAGE);
+    for (method, path, status) in [
+        (Method::GET, "/who", 200),
+        (Method::GET, "/nowhere", 404),
+        (Method::DELETE, "/who", 405),
+        (Method::GET, "/panic", 500),
+    ] {
+        let (answered, allowed, _) = ask(method, path, &[page]).await;
+        assert_eq!((answered, allowed.as_deref()), (status, Some(PAGE)), "{path}");
+    }
+    let preflight = [page, ("access-control-request-method", "POST")];
+    assert_eq!(ask(Method::OPTIONS, "/echo", &preflight).await.1.as_deref(), Some(PAGE));
+    assert_eq!(ask(Method::OPTIONS, "/echo", &[]).await.0, 405);
+    assert_eq!(ask(Method::GET, "/who", &[("origin", "https://other.example.com")]).await.1, None);
+    assert_eq!(ask(Method::GET, "/who", &[]).await, (200, None, Some("origin".to_owned())));
 }

@@ -3,6 +3,7 @@
 use chassis::amqp::dead;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable};
 
 use crate::stand::Stand;
 
@@ -44,5 +45,47 @@ async fn poison_in_a_batch_is_kept_and_its_neighbours_are_stored() {
     listener.stop().await;
     stand.counts(&stand.topology.log_queue, 0).await;
     stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.clean().await;
+}
+
+/// Headers of so many bytes.
+fn with_headers(bytes: usize, id: &str) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("x-large".into(), AMQPValue::LongString("h".repeat(bytes).into()));
+    BasicProperties::default().with_message_id(id.into()).with_headers(headers)
+}
+
+#[tokio::test]
+async fn headers_larger_than_a_frame_cost_their_neighbours_nothing() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    let held = stand.logger.hold();
+    stand.fill(0, 30).await;
+    let large = with_headers(12 * 1024, "large");
+    stand.send(&stand.topology.logs_topic, "log.INFO", br#"{"name":"large","data":1}"#, large).await;
+    stand.fill(30, 60).await;
+    drop(held);
+    stand.logger.has(60).await;
+    let letter = stand.dead_letter().await;
+    assert_eq!(letter.properties.message_id().as_ref().map(lapin::types::ShortString::as_str), Some("large"));
+    listener.is_ready().await;
+    listener.stop().await;
+    stand.counts(&stand.topology.log_queue, 0).await;
+    stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn a_letter_whose_headers_leave_no_room_for_the_reason_is_kept_without_them() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    stand.send(&stand.topology.logs_topic, "log.INFO", b"no JSON", with_headers(7600, "full")).await;
+    stand.fill(0, 5).await;
+    stand.logger.has(5).await;
+    let letter = stand.dead_letter().await;
+    assert!(header(&letter, dead::REASON).contains("not JSON"));
+    assert!(!letter.properties.headers().as_ref().unwrap().inner().contains_key("x-large"));
+    listener.stop().await;
+    stand.counts(&stand.topology.log_queue, 0).await;
     stand.clean().await;
 }

@@ -59,11 +59,19 @@ struct Step {
     yes: RangeInclusive<u16>,
 }
 
+impl Step {
+    /// Whether this is about a recipient, of whom each is taken or not whatever becomes of the others.
+    fn is_recipient(&self) -> bool {
+        matches!(self.place, Place::To(_) | Place::Cc(_) | Place::Bcc(_))
+    }
+}
+
 /// How the beginning of a mail went.
 struct Begun {
     verdict: Option<Verdict>,
-    /// Whether the server takes whatever it gets next for the message.
-    awaits_message: bool,
+    /// Whether the server listens for a command: it has neither gone nor lost the thread, and does not take
+    /// whatever it gets next for the message.
+    in_step: bool,
 }
 
 impl Connection {
@@ -177,7 +185,7 @@ impl Connection {
             }
             parameters.push(MailParameter::SmtpUtfEight);
         }
-        if !mail.bytes().is_ascii() {
+        if !mail.bytes().is_ascii() && self.smtp.server_info().supports_feature(Extension::EightBitMime) {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         Ok(parameters)
@@ -216,7 +224,7 @@ impl Connection {
             Some(Verdict::Nonsense(error)) => Err(error),
             Some(Verdict::No(error)) => {
                 // A server that waits for a message won't get one, nor does anything else end that wait.
-                if !begun.awaits_message {
+                if begun.in_step {
                     let reset = Reply::of(self.smtp.command(Rset).await);
                     self.clean = matches!(reset, Ok(Reply { code: 250, .. }));
                 }
@@ -225,31 +233,38 @@ impl Connection {
         }
     }
 
-    /// Sends all commands at once, reads all answers, and gives the weightiest of those that are not a yes.
+    /// Sends all commands at once and reads all answers. The first that is not a yes decides, for what comes
+    /// after it follows from it; but of those to the recipients the weightiest does.
     async fn all_at_once(&mut self, steps: &[Step]) -> Result<Begun, NoReply> {
         let all: String = steps.iter().map(|step| step.command.as_str()).collect();
         let mut next = self.smtp.command(all).await;
-        let (mut verdict, mut awaits_message) = (None, false);
+        let (mut no, mut in_step) = (None, true);
         for (i, step) in steps.iter().enumerate() {
-            let reply = Reply::of(next)?;
-            awaits_message = reply.code == 354;
-            let weight = |verdict: &Option<Verdict>| match verdict {
-                None => 0,
-                Some(Verdict::No(SendError::Deferred { .. })) => 1,
-                Some(Verdict::No(_)) => 2,
-                Some(Verdict::Closing | Verdict::Nonsense(_)) => 3,
+            let reply = match Reply::of(next) {
+                Ok(reply) => reply,
+                Err(error) if no.is_none() => return Err(error),
+                // A no stands though the server leaves after it.
+                Err(_) => {
+                    in_step = false;
+                    break;
+                }
             };
-            // Of two that weigh the same the first is the cause of the second.
-            let this = reply.verdict(step.place, &step.yes);
-            if weight(&this) > weight(&verdict) {
-                verdict = this;
+            in_step &= reply.code != 354;
+            if let Some(verdict) = reply.verdict(step.place, &step.yes) {
+                in_step &= matches!(verdict, Verdict::No(_));
+                let decides = no.as_ref().is_none_or(|(first, other): &(&Step, Verdict)| {
+                    first.is_recipient() && step.is_recipient() && weight(&verdict) > weight(other)
+                });
+                if decides {
+                    no = Some((step, verdict));
+                }
             }
             if i + 1 == steps.len() {
                 break;
             }
             next = self.smtp.read_response().await;
         }
-        Ok(Begun { verdict, awaits_message })
+        Ok(Begun { verdict: no.map(|(_, verdict)| verdict), in_step })
     }
 
     /// Sends the commands one by one, up to the first answer that is not a yes.
@@ -257,10 +272,19 @@ impl Connection {
         for step in steps {
             let reply = Reply::of(self.smtp.command(&step.command).await)?;
             if let Some(verdict) = reply.verdict(step.place, &step.yes) {
-                return Ok(Begun { verdict: Some(verdict), awaits_message: false });
+                return Ok(Begun { verdict: Some(verdict), in_step: true });
             }
         }
-        Ok(Begun { verdict: None, awaits_message: true })
+        Ok(Begun { verdict: None, in_step: false })
+    }
+}
+
+/// How much an answer to one recipient weighs beside those to the others: a no for good more than one for now.
+fn weight(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::No(SendError::Deferred { .. }) => 0,
+        Verdict::No(_) => 1,
+        Verdict::Closing | Verdict::Nonsense(_) => 2,
     }
 }
 

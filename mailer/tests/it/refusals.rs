@@ -103,6 +103,70 @@ async fn a_server_that_wants_a_message_for_nobody_does_not_get_one() {
 }
 
 #[tokio::test]
+async fn of_a_pipeline_the_first_no_decides_and_the_connection_goes_on() {
+    // What a server says to MAIL, RCPT and DATA, where a no to one is the cause of the next.
+    let cases = [
+        (["250 ok\r\n", "450 greylisted\r\n", "554 no valid recipients\r\n"], 503, "to[0]", "450"),
+        (["250 ok\r\n", "450 greylisted\r\n", "503 no valid recipients\r\n"], 503, "to[0]", "450"),
+        (["452 full\r\n", "503 need MAIL\r\n", "503 need RCPT\r\n"], 503, "from", "452"),
+        (["550 not you\r\n", "451 later\r\n", "451 later\r\n"], 422, "from", "550"),
+    ];
+    for ([to_mail, to_rcpt, to_data], status, place, code) in cases {
+        let fake = Fake::start(move |at| match (at.name, at.nth) {
+            ("MAIL", 0) => Act::Say(to_mail),
+            ("RCPT", 0) => Act::Say(to_rcpt),
+            ("DATA", 0) => Act::Say(to_data),
+            _ => Act::Usual,
+        })
+        .await;
+        let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
+        let answer = mailer.send(&mail("you@example.com")).await;
+        assert_eq!(answer.status, status, "{to_mail}{to_rcpt}{to_data}: {answer:?}");
+        assert!(answer.message().contains(place) && answer.message().contains(code), "{answer:?}");
+        assert_eq!(answer.header("retry-after").is_empty(), status == 422, "{answer:?}");
+        assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+        mailer.stop().await;
+        assert_eq!((fake.mails().len(), fake.dialogues().len()), (1, 1), "{:?}", fake.dialogues());
+    }
+}
+
+#[tokio::test]
+async fn a_recipient_refused_for_good_outweighs_one_refused_for_now() {
+    let fake = Fake::start(|at| match (at.name, at.nth) {
+        ("RCPT", 0) => Act::Say("450 greylisted\r\n"),
+        ("RCPT", 1) => Act::Say("550 no such user\r\n"),
+        _ => Act::Usual,
+    })
+    .await;
+    let mailer = Mailer::start(fake.address(), &[]).await;
+    let to = json!(["a@example.com", "nobody@example.com"]);
+    let answer = mailer.send(&json!({"to": to, "subject": "s", "message": "m"})).await;
+    assert_eq!((answer.status, &answer.body["data"]["fields"][0]["field"]), (422, &json!("to[1]")));
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn a_no_stands_though_the_server_then_leaves_or_takes_the_data() {
+    // None of these connections is good for another mail.
+    for then in ["354 go on\r\n", "421 too many errors\r\n", "250 no need\r\n", "what?\r\n", ""] {
+        let fake = Fake::start(move |at| match (at.connection, at.name) {
+            (0, "RCPT") => Act::Say("450 greylisted\r\n"),
+            (0, "DATA") if then.is_empty() => Act::Close,
+            (0, "DATA") => Act::Say(then),
+            _ => Act::Usual,
+        })
+        .await;
+        let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
+        let answer = mailer.send(&mail("you@example.com")).await;
+        assert_eq!(answer.status, 503, "{then}: {answer:?}");
+        assert!(answer.message().contains("to[0]"), "{then}: {answer:?}");
+        assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+        mailer.stop().await;
+        assert_eq!((fake.mails().len(), fake.dialogues().len()), (1, 2), "{:?}", fake.dialogues());
+    }
+}
+
+#[tokio::test]
 async fn every_place_may_refuse_for_good_or_for_now() {
     let cases = [
         ("MAIL", "550 not you\r\n", 422, "from"),
@@ -203,6 +267,38 @@ async fn an_address_beyond_ascii_needs_a_server_that_takes_it() {
     let mailer = Mailer::start(fake.address(), &[]).await;
     assert_eq!(mailer.send(&mail("jürgen@example.com")).await.status, 202);
     mailer.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_may_go_beyond_ascii_only_where_the_server_takes_that() {
+    let mail =
+        json!({"to": "a@example.com", "reply_to": "jürgen@example.com", "subject": "s", "message": "m"});
+    let cases = [
+        (&["PIPELINING", "8BITMIME"][..], None),
+        (&["PIPELINING", "8BITMIME", "SMTPUTF8"], Some("> SMTPUTF8 BODY=8BITMIME\r\n")),
+        // Against RFC 6531, but a parameter that was not offered would be an error of ours.
+        (&["PIPELINING", "SMTPUTF8"], Some("> SMTPUTF8\r\n")),
+    ];
+    for (extensions, parameters) in cases {
+        let fake = Fake::start_with(extensions, Encrypted::No, move |at| match (at.name, parameters) {
+            ("MAIL", Some(parameters)) if !at.line.ends_with(parameters) => {
+                Act::Say("555 not these parameters\r\n")
+            }
+            _ => Act::Usual,
+        })
+        .await;
+        let mailer = Mailer::start(fake.address(), &[]).await;
+        let answer = mailer.send(&mail).await;
+        mailer.stop().await;
+        if parameters.is_some() {
+            assert_eq!(answer.status, 202, "{extensions:?}: {answer:?}");
+            assert!(fake.mails()[0].contains("Reply-To: jürgen@example.com\r\n"));
+        } else {
+            let field = &answer.body["data"]["fields"][0]["field"];
+            assert_eq!((answer.status, field), (422, &json!("reply_to")), "{answer:?}");
+            assert!(!fake.dialogues().concat().contains("MAIL"), "{:?}", fake.dialogues());
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use futures_util::future::{BoxFuture, join_all};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -14,10 +13,9 @@ use uuid::Uuid;
 
 use super::{Batch, Delivery, Disposition};
 use crate::amqp::dead::DeadLetters;
-use crate::request::RequestContext;
+use crate::request::{RequestContext, span_context};
 use crate::retry::Pause;
 use crate::telemetry;
-use crate::trace::TraceContext;
 
 /// How many traces a batch's span is linked to at most; OpenTelemetry drops further ones.
 const MAX_LINKS: usize = 128;
@@ -124,11 +122,6 @@ fn link(batch: &[Delivery]) {
     for trace in batch.iter().filter_map(Delivery::trace).filter(|trace| trace.sampled()).take(MAX_LINKS) {
         span.add_link(span_context(trace));
     }
-}
-
-fn span_context(trace: TraceContext) -> SpanContext {
-    let (trace_id, span_id) = (TraceId::from(trace.trace_id()), SpanId::from(trace.span_id()));
-    SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, true, TraceState::default())
 }
 
 /// The metrics of one queue.

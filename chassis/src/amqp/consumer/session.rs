@@ -9,6 +9,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionStatus, ErrorKind};
 use tokio_util::sync::CancellationToken;
@@ -213,7 +214,11 @@ fn ended_by(error: &lapin::Error) -> Ended {
     if is_unreadable(error) { Ended::Unreadable(error.to_string()) } else { Ended::Lost(error.to_string()) }
 }
 
-/// Whether lapin could not read what the server sent.
+/// Whether lapin could not read what the server sent; a message whose headers fill more than a frame, say.
 pub(super) fn is_unreadable(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ParsingError(_))
+    match error.kind() {
+        ErrorKind::ParsingError(_) => true,
+        ErrorKind::ProtocolError(error) => *error.kind() == AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR),
+        _ => false,
+    }
 }
