@@ -352,7 +352,8 @@ mod tests {
         assert_eq!(queue.lock().writing, 1);
         drop(call(&queue));
         assert!(queue.take(true).is_empty());
-        assert_eq!((queue.lock().entries, queue.lock().bytes), (0, 0));
+        let waiting = queue.lock();
+        assert_eq!((waiting.entries, waiting.bytes), (0, 0));
     }
 
     #[test]
