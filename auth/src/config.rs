@@ -1,14 +1,12 @@
 //! The auth service's settings.
 
-use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
-use std::str::FromStr;
 use std::thread::available_parallelism;
 
+use chassis::postgres::Dsn;
 use chassis::service::Settings;
 use chassis::settings::Common;
 use clap::{Parser, ValueEnum};
-use sqlx::postgres::PgConnectOptions;
 
 /// Knows the users, and checks their passwords.
 #[derive(Clone, Debug, Parser)]
@@ -75,55 +73,9 @@ pub enum Environment {
     Development,
 }
 
-/// Where a PostgreSQL database is. The password in it is never shown.
-#[derive(Clone)]
-pub struct Dsn(PgConnectOptions);
-
-impl Dsn {
-    /// How to connect.
-    pub fn options(&self) -> PgConnectOptions {
-        self.0.clone()
-    }
-}
-
-impl FromStr for Dsn {
-    type Err = String;
-
-    /// Reads a `postgres://…` URL. What is wrong is said without the URL, which may hold a password.
-    fn from_str(url: &str) -> Result<Self, String> {
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err("must begin with postgres://".to_owned());
-        }
-        url.parse().map(Self).map_err(|error: sqlx::Error| match error {
-            sqlx::Error::Configuration(why) => format!("is not the URL of a database: {why}"),
-            _ => "is not the URL of a database".to_owned(),
-        })
-    }
-}
-
-impl fmt::Debug for Dsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Dsn({}:{}/{})", self.0.get_host(), self.0.get_port(), self.0.get_database().unwrap_or(""))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_dsn_is_read_and_its_password_never_shown() {
-        let dsn: Dsn = "postgres://ada:s3cret@db:5433/users".parse().unwrap();
-        assert_eq!(format!("{dsn:?}"), "Dsn(db:5433/users)");
-    }
-
-    #[test]
-    fn what_is_no_dsn_is_refused_without_an_echo() {
-        for bad in ["", "users", "mysql://ada:s3cret@db/users", "postgres://ada:s3cret@db:port/users"] {
-            let why = bad.parse::<Dsn>().unwrap_err();
-            assert!(!why.contains("s3cret"), "{why}");
-        }
-    }
 
     #[test]
     fn production_is_the_default() {

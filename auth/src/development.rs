@@ -5,9 +5,9 @@ use sqlx::PgConnection;
 use thiserror::Error;
 
 use crate::config::Environment;
-use crate::database::{Database, DatabaseError};
 use crate::hashing::{Hasher, HashingError};
 use crate::users::{self, NewUser, RegisterError};
+use chassis::postgres::{Database, DatabaseError};
 
 /// The address of the account.
 pub const EMAIL: &str = "admin@example.com";

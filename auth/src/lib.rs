@@ -1,10 +1,9 @@
 //! Users and their passwords: `POST /authenticate`, on PostgreSQL.
 //!
 //! A request's way: `routes` → [`login`], which looks the account up in [`users`] over a connection of
-//! [`database`] and has the [`password`] checked on a thread of [`hashing`].
+//! [`chassis::postgres`] and has the [`password`] checked on a thread of [`hashing`].
 
 pub mod config;
-pub mod database;
 pub mod development;
 pub mod hashing;
 pub mod login;
@@ -15,14 +14,18 @@ pub mod users;
 use anyhow::Context as _;
 use chassis::http::server;
 use chassis::lifecycle::Lifecycle;
+use chassis::postgres::{Database, MigrationError};
 use chassis::retry;
+use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment};
-use crate::database::{Database, MigrationError};
 use crate::hashing::Hasher;
 use crate::login::Login;
+
+/// The tables.
+pub static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!() };
 
 /// Listens where the settings say, and serves.
 pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
@@ -35,7 +38,7 @@ pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     let hasher = Hasher::start(config.hash_threads(), config.hash_queue)
         .context("the hashing threads (HASH_THREADS) can't be started")?;
-    let database = Database::new(config.dsn.options(), config.db_pool_size);
+    let database = Database::new("auth", &config.dsn, config.db_pool_size, &MIGRATIONS);
     let login = Login::new(database.clone(), hasher.clone())?;
     let routes = routes::routes(login, database.clone(), lifecycle.draining());
     lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
@@ -61,17 +64,7 @@ async fn keep(
 
 /// Waits for PostgreSQL, brings the tables up to date and lets requests in.
 async fn open(database: Database, hasher: Hasher, environment: Environment) -> Result<(), MigrationError> {
-    let migrate = || {
-        let database = database.clone();
-        async move {
-            match database.migrate().await {
-                Err(MigrationError::Database(error)) => Err(error),
-                // No amount of waiting mends a mismatch.
-                done_or_mismatch => Ok(done_or_mismatch),
-            }
-        }
-    };
-    retry::forever("PostgreSQL", migrate).await?;
+    database.await_tables().await?;
     let prepare = || {
         let (database, hasher) = (database.clone(), hasher.clone());
         async move { development::prepare(environment, &hasher, &database).await }

@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use sqlx::PgConnection;
 use thiserror::Error;
 
-use crate::database::{Database, DatabaseError};
 use crate::hashing::{Hasher, HashingError, Verdict};
 use crate::password::{PasswordError, Stored};
 use crate::users;
+use chassis::postgres::{Database, DatabaseError};
 
 /// Checks log-ins. Clones share what they work with.
 #[derive(Clone, Debug)]

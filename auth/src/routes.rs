@@ -11,9 +11,9 @@ use contracts::auth::Credentials;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Database, DatabaseError};
 use crate::hashing::HashingError;
 use crate::login::{Login, LoginError};
+use chassis::postgres::{Database, DatabaseError};
 
 /// Every route of the service.
 pub(crate) fn routes(login: Login, database: Database, draining: CancellationToken) -> Router {

@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) mongo_url: String,
     /// The URL of RabbitMQ.
     pub(crate) rabbitmq_url: String,
+    /// The database of the mailer's ledger.
+    pub(crate) mailer_dsn: String,
     /// Where `smtp-sink` listens; the mailer sends there.
     pub(crate) sink: SocketAddr,
     /// Where the binaries of the services are.
@@ -51,6 +53,7 @@ impl Setup {
             broker: port("BROKER_PORT")?,
             mongo_url: setting("MONGO_URL")?,
             rabbitmq_url: setting("RABBITMQ_URL")?,
+            mailer_dsn: setting("MAILER_DSN")?,
             sink: port("SINK_PORT")?,
             binaries: setting("STACK_BIN")?.into(),
             topology: Topology::within(&namespace),

@@ -78,6 +78,15 @@ struct Envelope<'a> {
 }
 
 impl Action {
+    /// Its name, as a client gives it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Auth(_) => "auth",
+            Self::Log(_) => "log",
+            Self::Mail(_) => "mail",
+        }
+    }
+
     /// Reads a request: 400 for what is no action, 422 for an action whose payload is wrong.
     pub fn parse(body: &JsonBody) -> Result<Self, Answer> {
         let bad = |message: String| Answer::failed(StatusCode::BAD_REQUEST, message);

@@ -11,7 +11,7 @@ pub use mailer::MailerClient;
 use chassis::http::Answer;
 use chassis::http::client::{PeerAnswer, PeerError};
 use contracts::reply::{Invalid, Reply};
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::Value;
 
 /// How the broker calls itself to others.
@@ -30,6 +30,13 @@ fn failure(service: &str, payload: &str, answer: &PeerAnswer) -> Answer {
             match fields {
                 Some(Invalid { fields }) => Answer::invalid(payload, fields),
                 None => Answer::failed(StatusCode::UNPROCESSABLE_ENTITY, reply.message),
+            }
+        }
+        StatusCode::CONFLICT => {
+            let refused = Answer::failed(StatusCode::CONFLICT, reply.message);
+            match answer.retry_after.clone() {
+                Some(seconds) => refused.with_header(header::RETRY_AFTER, seconds),
+                None => refused,
             }
         }
         status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => {

@@ -10,6 +10,7 @@ use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::http::client::IDEMPOTENCY_KEY;
 use chassis::request::{RequestContext, TRACEPARENT, X_REQUEST_ID};
+use contracts::idempotency::Key;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -48,7 +49,26 @@ async fn handle(
     body: JsonBody,
 ) -> Result<Answer, Answer> {
     let action = Action::parse(&body)?;
-    action::perform(&app, &context, action, Preference::of(&headers)).await
+    // Under the same key the effect has the same id, whichever broker is asked.
+    let context = match key(&headers)? {
+        Some(key) => context.with_effect(key.id(caller(&headers), action.name())),
+        None => context,
+    };
+    let id = context.id;
+    let answer = action::perform(&app, &context, action, Preference::of(&headers)).await;
+    answer.map(|answer| answer.with_id(id)).map_err(|answer| answer.with_id(id))
+}
+
+/// What the client calls its request, so that it can send it again.
+fn key(headers: &HeaderMap) -> Result<Option<Key>, Answer> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let refused = |why| Answer::failed(StatusCode::BAD_REQUEST, format!("the header Idempotency-Key {why}"));
+    Key::parse(value.as_bytes()).map(Some).map_err(refused)
+}
+
+/// Whose key it is: clients with credentials have keys of their own, all others share theirs.
+fn caller(headers: &HeaderMap) -> &str {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Which pages may call, with what, and which answers' headers they may read.

@@ -16,7 +16,7 @@ pub mod topology;
 
 pub use consumer::{Consumer, Flow};
 pub use delivery::{Delivery, Disposition};
-pub use publisher::{PublishError, Publisher};
+pub use publisher::{Publication, PublishError, Publisher};
 pub use server::{InvalidUrl, Standing};
 
 /// What people call the server, in readiness and in answers.

@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod health;
 pub mod http;
 pub mod lifecycle;
+pub mod postgres;
 pub mod request;
 pub mod retry;
 pub mod rpc;

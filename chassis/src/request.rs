@@ -55,6 +55,14 @@ impl RequestContext {
         }
     }
 
+    /// The context of the same request, whose effect has the id that its key gives.
+    #[must_use]
+    pub fn with_effect(mut self, id: Uuid) -> Self {
+        self.given.get_or_insert_with(|| Arc::from(self.id.to_string()));
+        self.id = id;
+        self
+    }
+
     /// The context of the request that this task works on.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()

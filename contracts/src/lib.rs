@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub mod event;
+pub mod idempotency;
 pub mod log;
 pub mod logger;
 pub mod mail;

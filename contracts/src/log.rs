@@ -97,6 +97,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether `other` says the same, whenever and however it came in: what a request that is sent again does.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (&self.name, &self.data, self.level, &self.fields)
+            == (&other.name, &other.data, other.level, &other.fields)
+    }
+
     /// The entry of a payload.
     pub fn new(
         id: Uuid,

@@ -37,6 +37,9 @@ pub enum AppendError {
     /// The logger's own server is away, full or too slow: the same call may succeed later.
     #[error("{0} is not available")]
     Unavailable(String),
+    /// The id belongs to an entry with another content.
+    #[error("the id belongs to another entry")]
+    Conflict,
     /// This entry can't be stored, now or later.
     #[error("the entry was refused: {0}")]
     Refused(String),

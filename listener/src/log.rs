@@ -101,6 +101,9 @@ impl Store {
             match outcome {
                 Ok(_) => dispositions[at] = Disposition::Done,
                 Err(AppendError::Refused(reason)) => dispositions[at] = Disposition::Dead(reason),
+                Err(conflict @ AppendError::Conflict) => {
+                    dispositions[at] = Disposition::Dead(conflict.to_string());
+                }
                 Err(AppendError::Unavailable(what)) => {
                     why = Some(format!("the logger says that {what} is not available"));
                     still.push(at, entry);

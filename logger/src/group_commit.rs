@@ -14,7 +14,7 @@ use bson::raw::RawDocumentBuf;
 use chassis::lifecycle::Lifecycle;
 use chassis::retry;
 use contracts::log::Entry;
-use contracts::logger::AppendError;
+use contracts::logger::{AppendError, Stored};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +86,7 @@ impl GroupCommit {
             Err(error) => return self.counted(Err(error.into())),
         };
         let mut outcomes = self.commit(vec![document]).await;
+        self.compare(std::slice::from_ref(entry), &mut outcomes).await;
         outcomes.pop().unwrap_or_else(|| Err(stopped()))
     }
 
@@ -120,7 +121,32 @@ impl GroupCommit {
         for (place, outcome) in places.into_iter().zip(committed.into_iter().flatten()) {
             outcomes[place] = outcome;
         }
+        self.compare(entries, &mut outcomes).await;
         outcomes
+    }
+
+    /// Looks at the entries whose ids were there already: one that says something else is a conflict.
+    async fn compare(&self, entries: &[Entry], outcomes: &mut [Outcome]) {
+        let again = |outcome: &Outcome| *outcome == Ok(Stored::Already);
+        let pairs = || entries.iter().zip(&*outcomes);
+        let ids: Vec<_> =
+            pairs().filter(|(_, o)| again(o)).map(|(entry, _)| document::binary(entry.id)).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let standing = self.insert.standing(ids).await;
+        for (entry, outcome) in entries.iter().zip(outcomes).filter(|(_, outcome)| again(outcome)) {
+            match &standing {
+                Ok(standing) => {
+                    let there = standing.iter().find(|there| there.id == entry.id);
+                    if there.is_some_and(|there| !there.says_the_same(entry)) {
+                        *outcome = self.counted(Err(AppendError::Conflict));
+                    }
+                }
+                // It is stored; whether as this entry is not known, and the same call may be made again.
+                Err(_) => *outcome = Err(away()),
+            }
+        }
     }
 
     /// Queues documents and waits for their outcomes.

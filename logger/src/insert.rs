@@ -6,13 +6,17 @@
 use std::time::{Duration, Instant};
 
 use bson::raw::RawDocumentBuf;
+use bson::{Binary, doc};
+use contracts::log::Entry;
 use contracts::logger::{AppendError, Stored};
+use futures_util::TryStreamExt as _;
 use metrics::{Counter, Histogram, counter, histogram};
 use mongodb::Collection;
 use mongodb::error::{Error, ErrorKind, InsertManyError};
 use mongodb::options::WriteConcern;
 use thiserror::Error;
 
+use crate::document::decode;
 use crate::mongo::{Mongo, NAME, describe};
 
 /// How long one write may take. Less than a caller's own deadline, so that it gets an answer that says why.
@@ -49,6 +53,7 @@ pub struct Insert {
     created: Counter,
     already: Counter,
     refused: Counter,
+    conflict: Counter,
     unavailable: Counter,
 }
 
@@ -64,6 +69,7 @@ impl Insert {
             created: outcome("created"),
             already: outcome("already"),
             refused: outcome("refused"),
+            conflict: outcome("conflict"),
             unavailable: outcome("unavailable"),
         }
     }
@@ -85,12 +91,27 @@ impl Insert {
         written
     }
 
+    /// The entries that are there under these ids.
+    pub async fn standing(&self, ids: Vec<Binary>) -> Result<Vec<Entry>, Away> {
+        let found = async {
+            let found = self.entries.find(doc! { "_id": { "$in": ids } }).await?;
+            found.try_collect::<Vec<RawDocumentBuf>>().await
+        };
+        let found = match tokio::time::timeout(PATIENCE, found).await {
+            Ok(found) => found.map_err(|error| Away(describe(&error)))?,
+            Err(_) => return Err(Away(format!("no answer within {PATIENCE:?}"))),
+        };
+        // What is no entry was not written by a logger, and says the same as none.
+        Ok(found.iter().filter_map(|document| decode(document).ok()).collect())
+    }
+
     /// Counts what became of an entry.
     pub fn count(&self, outcome: &Outcome) {
         let counter = match outcome {
             Ok(Stored::Created) => &self.created,
             Ok(Stored::Already) => &self.already,
             Err(AppendError::Refused(_)) => &self.refused,
+            Err(AppendError::Conflict) => &self.conflict,
             Err(AppendError::Unavailable(_)) => &self.unavailable,
         };
         counter.increment(1);

@@ -68,14 +68,13 @@ async fn log_entry(
     let payload =
         LogPayload::parse(body.value()?).map_err(|violations| Answer::invalid("log", violations))?;
     let entry = Entry::new(id, payload, "http", Some(context.trace.trace_id_hex()), Utc::now());
-    // An entry of the same id with another content is answered the same for now; telling them apart belongs
-    // with the idempotency keys of the broker.
     match app.log.append(&entry).await {
         Ok(_) => {
             let answer = Answer::ok(StatusCode::ACCEPTED, format!("Logged: {}", entry.name));
             Ok(answer.with_data(&StoredEntry { id }))
         }
         Err(AppendError::Unavailable(what)) => Err(Answer::unavailable(&what)),
+        Err(AppendError::Conflict) => Err(Answer::key_conflict()),
         Err(AppendError::Refused(why)) => {
             let message = format!("the entry can't be stored: {why}");
             Err(Answer::failed(StatusCode::UNPROCESSABLE_ENTITY, message))

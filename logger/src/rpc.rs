@@ -82,6 +82,7 @@ fn trace(context: &Context) -> Option<TraceContext> {
 fn status<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> StatusCode {
     let status = |outcome: &Outcome| match outcome {
         Ok(Stored::Created | Stored::Already) => StatusCode::ACCEPTED,
+        Err(AppendError::Conflict) => StatusCode::CONFLICT,
         Err(AppendError::Refused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
         Err(AppendError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -1,7 +1,9 @@
 //! The mailer's settings.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use chassis::postgres::Dsn;
 use chassis::service::Settings;
 use chassis::settings::Common;
 use clap::{Parser, ValueEnum};
@@ -19,6 +21,23 @@ pub struct Config {
     /// The port to serve HTTP on.
     #[arg(long, env = "PORT", value_name = "8083", default_value = "8083")]
     pub port: u16,
+
+    /// The PostgreSQL database of the ledger.
+    #[arg(
+        long,
+        env = "DSN",
+        value_name = "postgres://user:password@postgres:5432/mailer",
+        hide_env_values = true
+    )]
+    pub dsn: Dsn,
+
+    /// How many connections to PostgreSQL to keep at most.
+    #[arg(long, env = "DB_POOL_SIZE", value_name = "5", default_value = "5")]
+    pub db_pool_size: NonZeroU32,
+
+    /// How long a mail that is being sent is left to whoever sends it; longer than `MAIL_TIMEOUT`.
+    #[arg(long, env = "MAIL_LEASE", value_name = "30s", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub mail_lease: Duration,
 
     /// The SMTP server: a name or an address.
     #[arg(long, env = "MAIL_HOST", value_name = "smtp.example.com", default_value = "localhost")]
@@ -143,7 +162,8 @@ mod tests {
             "--mail-username=only",
             "--mail-password=only",
         ] {
-            assert!(Config::try_parse_from(["mailer", wrong]).is_err(), "{wrong}");
+            let settings = ["mailer", "--dsn=postgres://db/mailer", wrong];
+            assert!(Config::try_parse_from(settings).is_err(), "{wrong}");
         }
     }
 }

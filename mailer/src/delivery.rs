@@ -1,20 +1,24 @@
 //! The way of one mail: made, handed over, counted and logged.
 //!
-//! It is handed over in a task of its own, which goes on when the client that asked for it has left: nobody
-//! would learn otherwise whether the mail was sent. (A ledger of mails takes its place here, between the
-//! payload and the handing over.) [`crate::transport`] is next.
+//! It is claimed in the [`ledger`](crate::ledger), handed over, and recorded there: a mail that is asked for again is
+//! not sent again. The handing over is in a task of its own, which goes on when the client that asked for it has
+//! left: nobody would learn otherwise whether the mail was sent. [`crate::transport`] is next.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chassis::request::RequestContext;
+use chassis::retry::Pause;
+use contracts::idempotency::digest;
 use contracts::mail::{MailPayload, Receipt};
 use contracts::validation::Violations;
 use thiserror::Error;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::message::{Message, Sender};
+use crate::MAIL_SERVER;
+use crate::ledger::{Claim, End, Lease, Ledger, LedgerError};
+use crate::message::{Message, Place, Sender};
 use crate::metrics::{MailMetrics, Outcome};
 use crate::templates::Templates;
 use crate::transport::{SendError, Transport};
@@ -28,6 +32,21 @@ pub(crate) enum DeliveryError {
     /// The mail server did not take it, or did not say that it did.
     #[error(transparent)]
     Send(#[from] SendError),
+    /// The mail server refused it for good, now or before.
+    #[error("refused: {0}")]
+    Failed(Violations),
+    /// Somebody is sending it, for so long at most.
+    #[error("it is being sent")]
+    UnderWay(Duration),
+    /// The id belongs to another mail.
+    #[error("the id belongs to another mail")]
+    Conflict,
+    /// Nothing is known of it, or its outcome could not be recorded.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It was sent, and the ledger does not know that yet.
+    #[error("the mail was sent and could not be recorded")]
+    Unrecorded,
     /// The task that sent it has died.
     #[error("the sending of a mail ended without an outcome")]
     Lost,
@@ -37,15 +56,24 @@ pub(crate) enum DeliveryError {
 pub(crate) struct Delivery {
     templates: Templates,
     sender: Sender,
+    ledger: Ledger,
+    lease: Duration,
     transport: Arc<Transport>,
     metrics: Arc<MailMetrics>,
     under_way: TaskTracker,
 }
 
 impl Delivery {
-    /// Mails without a sender come from `sender`.
-    pub(crate) fn new(templates: Templates, sender: Sender, transport: Arc<Transport>) -> Self {
-        Self { templates, sender, transport, metrics: Arc::default(), under_way: TaskTracker::new() }
+    /// Mails without a sender come from `sender`. A claim in `ledger` is good for `lease`.
+    pub(crate) fn new(
+        templates: Templates,
+        sender: Sender,
+        ledger: Ledger,
+        lease: Duration,
+        transport: Arc<Transport>,
+    ) -> Self {
+        let (metrics, under_way) = (Arc::default(), TaskTracker::new());
+        Self { templates, sender, ledger, lease, transport, metrics, under_way }
     }
 
     /// The mails that are being handed over.
@@ -53,7 +81,8 @@ impl Delivery {
         self.under_way.clone()
     }
 
-    /// Sends the mail with this id. A receipt means that the mail server has taken it.
+    /// Sends the mail with this id, unless that was done before. A receipt means that the mail server has taken it,
+    /// and that the ledger knows.
     pub(crate) async fn deliver(
         &self,
         id: Uuid,
@@ -61,23 +90,85 @@ impl Delivery {
         context: RequestContext,
     ) -> Result<Receipt, DeliveryError> {
         let started = Instant::now();
+        let digest = digest(&payload);
         let message = Message::build(id, payload, &self.sender, &self.templates).map_err(|violations| {
             self.metrics.record(Outcome::Refused, started.elapsed());
             DeliveryError::Invalid(violations)
         })?;
+        let receipt = Receipt { id, message_id: message.message_id().to_owned() };
+        let lease = match self.ledger.claim(id, digest).await? {
+            Claim::Granted(lease) => lease,
+            Claim::Sent => return Ok(receipt),
+            Claim::Failed(why) => return Err(DeliveryError::Failed(read(&why))),
+            Claim::UnderWay(longest) => return Err(DeliveryError::UnderWay(longest)),
+            Claim::Conflict => return Err(DeliveryError::Conflict),
+        };
         let (transport, metrics) = (Arc::clone(&self.transport), Arc::clone(&self.metrics));
+        let (ledger, patience) = (self.ledger.clone(), self.lease);
         let sending = self.under_way.spawn(context.scope("send mail", move |_| async move {
+            if lease.again {
+                metrics.resent();
+                tracing::warn!(mail = %id, attempt = lease.attempt, "a mail is sent again: nobody knows whether it was taken");
+            }
             let result = transport.send(&message).await;
             let outcome = outcome(&result);
             metrics.record(outcome, started.elapsed());
             note(id, &message, outcome, started, result.as_ref().err());
-            result.map(|()| Receipt { id, message_id: message.message_id().to_owned() })
+            let recorded = record(&ledger, lease, end(&result, outcome), patience).await;
+            match result {
+                Ok(()) if recorded => Ok(receipt),
+                Ok(()) => Err(DeliveryError::Unrecorded),
+                Err(SendError::Refused { place, code, text }) => {
+                    Err(DeliveryError::Failed(refusal(place, code, &text)))
+                }
+                Err(error) => Err(error.into()),
+            }
         }));
-        match sending.await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(DeliveryError::Lost),
-        }
+        sending.await.unwrap_or(Err(DeliveryError::Lost))
     }
+}
+
+/// Records how a mail ended, as often as it takes while the lease lasts. `false`: the ledger does not know.
+async fn record(ledger: &Ledger, lease: Lease, end: End, patience: Duration) -> bool {
+    let mut pause = Pause::default();
+    let recorded = async {
+        loop {
+            match ledger.record(lease, end.clone()).await {
+                Ok(true) => return true,
+                Ok(false) => {
+                    tracing::warn!(mail = %lease.id, "somebody else has the mail now: it took longer than its lease");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(mail = %lease.id, %error, "what became of a mail is not recorded yet");
+                    tokio::time::sleep(pause.grow()).await;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(patience, recorded).await.unwrap_or(false)
+}
+
+/// What the ledger keeps of an outcome.
+fn end(result: &Result<(), SendError>, outcome: Outcome) -> End {
+    match result {
+        Ok(()) => End::Sent,
+        Err(SendError::Refused { place, code, text }) => {
+            // Violations are always JSON.
+            End::Failed(serde_json::to_string(&refusal(*place, *code, text)).unwrap_or_default())
+        }
+        Err(error) => End::Waiting { why: error.to_string(), doubtful: outcome == Outcome::Unknown },
+    }
+}
+
+/// What an answer says of a mail that was refused for good.
+pub(crate) fn refusal(place: Place, code: u16, text: &str) -> Violations {
+    Violations::one(place.to_string(), format!("was refused by {MAIL_SERVER}: {code} {text}"))
+}
+
+/// The refusal as the ledger kept it.
+fn read(kept: &str) -> Violations {
+    serde_json::from_str(kept).unwrap_or_else(|_| Violations::one("mail", format!("was refused: {kept}")))
 }
 
 fn outcome(result: &Result<(), SendError>) -> Outcome {

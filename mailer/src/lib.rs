@@ -1,11 +1,12 @@
 //! The mailer: templates and SMTP behind `POST /send`.
 //!
 //! A request enters in [`routes`] as a [`contracts::mail::MailPayload`]; [`delivery`] has it rendered
-//! ([`templates`]) and built ([`message`]) and hands it over ([`transport`]) in a task that outlives the
-//! request.
+//! ([`templates`]) and built ([`message`]), claims it in the [`ledger`], and hands it over ([`transport`]) in a
+//! task that outlives the request.
 
 pub mod config;
 mod delivery;
+mod ledger;
 mod message;
 mod metrics;
 mod plain_text;
@@ -19,17 +20,24 @@ use anyhow::Context as _;
 use chassis::health::Health;
 use chassis::http::server;
 use chassis::lifecycle::Lifecycle;
+use chassis::postgres::{self, Database};
+use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 
 use delivery::Delivery;
+use ledger::Ledger;
 use message::Sender;
 use templates::Templates;
 use transport::Transport;
 
 /// What the SMTP server is called in answers, logs and readiness.
 pub(crate) const MAIL_SERVER: &str = "the mail server";
+
+/// The tables.
+static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!() };
 
 /// Binds the port of the settings and starts the service.
 pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
@@ -43,13 +51,22 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let templates = Templates::load().context("the built-in templates do not load")?;
     let transport = Arc::new(Transport::new(&config)?);
     let sender = Sender::new(&config.from_name, &config.from_address);
-    let delivery = Delivery::new(templates, sender, Arc::clone(&transport));
+    let database = Database::new("mailer", &config.dsn, config.db_pool_size, &MIGRATIONS);
+    let ledger = Ledger::start(database.clone(), config.mail_lease, lifecycle);
+    let delivery = Delivery::new(templates, sender, ledger, config.mail_lease, Arc::clone(&transport));
 
     let probed = Arc::clone(&transport);
-    let health = Health::new(lifecycle.draining()).check(MAIL_SERVER, move || {
-        let transport = Arc::clone(&probed);
-        async move { transport.probe().await }
-    });
+    let asked = database.clone();
+    let health = Health::new(lifecycle.draining())
+        .check(MAIL_SERVER, move || {
+            let transport = Arc::clone(&probed);
+            async move { transport.probe().await }
+        })
+        .check(postgres::NAME, move || {
+            let database = asked.clone();
+            async move { database.check().await.map_err(|error| error.to_string()) }
+        });
+    lifecycle.background("database", keep(database, lifecycle.closing()));
 
     let under_way = delivery.under_way();
     let routes = routes::routes(Arc::new(delivery), health);
@@ -67,5 +84,16 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
         transport.keep_up(closing).await;
         Ok(())
     });
+    Ok(())
+}
+
+/// Opens the database as soon as PostgreSQL is there, and closes it at the end.
+async fn keep(database: Database, closing: CancellationToken) -> anyhow::Result<()> {
+    if let Some(tables) = closing.run_until_cancelled(database.await_tables()).await {
+        tables?;
+        database.open();
+        closing.cancelled().await;
+        database.close().await;
+    }
     Ok(())
 }

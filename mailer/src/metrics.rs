@@ -35,6 +35,7 @@ pub(crate) struct MailMetrics {
     refused: Counter,
     not_taken: Counter,
     unknown: Counter,
+    resent: Counter,
     duration: Histogram,
 }
 
@@ -46,12 +47,18 @@ impl Default for MailMetrics {
             refused: of(Outcome::Refused),
             not_taken: of(Outcome::NotTaken),
             unknown: of(Outcome::Unknown),
+            resent: counter!("mail_resent_total"),
             duration: histogram!("mail_send_duration_seconds"),
         }
     }
 }
 
 impl MailMetrics {
+    /// Counts a mail that is sent though the mail server may have it already.
+    pub(crate) fn resent(&self) {
+        self.resent.increment(1);
+    }
+
     /// Counts one mail.
     pub(crate) fn record(&self, outcome: Outcome, took: Duration) {
         let count = match outcome {

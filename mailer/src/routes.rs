@@ -11,14 +11,15 @@ use chassis::health::Health;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::http::client::IDEMPOTENCY_KEY;
+use chassis::postgres;
 use chassis::request::RequestContext;
 use contracts::mail::MailPayload;
-use contracts::validation::Violations;
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
 use crate::MAIL_SERVER;
-use crate::delivery::{Delivery, DeliveryError};
+use crate::delivery::{Delivery, DeliveryError, refusal};
+use crate::ledger::LedgerError;
 use crate::transport::SendError;
 
 /// The routes over `delivery`.
@@ -53,6 +54,17 @@ impl From<DeliveryError> for Answer {
         match error {
             DeliveryError::Invalid(violations) => Self::invalid("mail", violations),
             DeliveryError::Send(error) => error.into(),
+            DeliveryError::Failed(violations) => Self::invalid("mail", violations),
+            DeliveryError::UnderWay(longest) => Self::under_way(longest),
+            DeliveryError::Conflict => Self::key_conflict(),
+            DeliveryError::Ledger(LedgerError::Unavailable(_)) => Self::unavailable(postgres::NAME),
+            DeliveryError::Ledger(LedgerError::Failed(_)) => {
+                Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the ledger of mails could not be written")
+            }
+            DeliveryError::Unrecorded => Self::failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the mail was sent, but {} was not there to record that", postgres::NAME),
+            ),
             DeliveryError::Lost => {
                 let message = "the mail was lost because of a mistake in this service";
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, message)
@@ -78,10 +90,7 @@ impl From<SendError> for Answer {
                 StatusCode::BAD_GATEWAY,
                 format!("{MAIL_SERVER} gave an answer that makes no sense"),
             ),
-            SendError::Refused { place, code, text } => {
-                let why = format!("was refused by {MAIL_SERVER}: {code} {text}");
-                Self::invalid("mail", Violations::one(place.to_string(), why))
-            }
+            SendError::Refused { place, code, text } => Self::invalid("mail", refusal(place, code, &text)),
             SendError::Deferred { place, code, text } => Self::failed(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{MAIL_SERVER} does not take {place} now: {code} {text}"),

@@ -1,15 +1,16 @@
 //! Registering users.
 
-use auth::database::Database;
+use auth::MIGRATIONS;
 use auth::users::{self, NewUser, RegisterError};
+use chassis::postgres::Database;
 use futures_util::future::join_all;
 use sqlx::{Connection as _, PgPool};
 use testkit::postgres::TestDatabase;
 
 async fn tables() -> TestDatabase {
     let database = TestDatabase::create("DSN").await;
-    let options = database.dsn().parse().unwrap();
-    Database::new(options, 1.try_into().unwrap()).migrate().await.unwrap();
+    let dsn = database.dsn().parse().unwrap();
+    Database::new("auth", &dsn, 1.try_into().unwrap(), &MIGRATIONS).migrate().await.unwrap();
     database
 }
 

@@ -61,7 +61,7 @@ impl DeadLetters {
             .map_err(|error| PublishError::Unwritable(error.to_string()))?;
         let properties = properties(queue, delivery, reason);
         let body = delivery.body().to_vec();
-        publisher.send(Message { exchange: "".into(), routing_key, properties, body }).await
+        publisher.confirmed(Message { exchange: "".into(), routing_key, properties, body }).await
     }
 }
 

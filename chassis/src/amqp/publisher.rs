@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use contracts::event::{CONTENT_TYPE, CloudEvent};
 use contracts::topology::Topology;
 use deadpool_lapin::{Config, Object, Pool, PoolConfig, Runtime, Timeouts};
@@ -20,6 +21,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::confirm::{ConfirmChannel, Ended, Message, Request};
 use super::server::{self, CONNECT_TIMEOUT, ConnectError, InvalidUrl, Server, Standing, State};
@@ -85,13 +87,69 @@ impl PublishError {
     }
 }
 
+/// An event as it is published: where to, what the message says of it, and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The id of the event, by which who consumes it knows it again.
+    pub id: Uuid,
+    /// Where it is published.
+    pub exchange: String,
+    /// What it is published with.
+    pub routing_key: String,
+    /// When it happened.
+    pub time: DateTime<Utc>,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
+    /// The event in the structured JSON form.
+    pub body: Vec<u8>,
+}
+
+impl Publication {
+    /// What is published of an event.
+    pub fn of<T: Serialize>(
+        exchange: &str,
+        routing_key: &str,
+        event: &CloudEvent<T>,
+    ) -> Result<Self, PublishError> {
+        let body = serde_json::to_vec(event).map_err(|error| PublishError::Unwritable(error.to_string()))?;
+        Ok(Self {
+            id: event.id,
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            time: event.time,
+            traceparent: event.traceparent.clone(),
+            body,
+        })
+    }
+}
+
+impl TryFrom<Publication> for Message {
+    type Error = PublishError;
+
+    fn try_from(event: Publication) -> Result<Self, PublishError> {
+        let short =
+            |name: &str| topology::short(name).map_err(|error| PublishError::Unwritable(error.to_string()));
+        let mut headers = FieldTable::default();
+        if let Some(traceparent) = &event.traceparent {
+            headers.insert(TRACEPARENT.as_str().into(), AMQPValue::LongString(traceparent.as_str().into()));
+        }
+        let properties = BasicProperties::default()
+            .with_content_type(CONTENT_TYPE.into())
+            .with_message_id(event.id.to_string().into())
+            .with_timestamp(u64::try_from(event.time.timestamp()).unwrap_or_default())
+            .with_headers(headers);
+        let (exchange, routing_key) = (short(&event.exchange)?, short(&event.routing_key)?);
+        Ok(Self { exchange, routing_key, properties, body: event.body })
+    }
+}
+
 /// Publishes on the exchanges of one [`Topology`]. Clones share connection and channel.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     requests: mpsc::UnboundedSender<Request>,
     room: Arc<Semaphore>,
     standing: Standing,
-    confirmed: Counter,
+    published: Counter,
 }
 
 impl Publisher {
@@ -113,7 +171,7 @@ impl Publisher {
             closing: lifecycle.closing(),
         };
         lifecycle.background("publisher", keeper.run());
-        Self { requests, room: Arc::new(Semaphore::new(ROOM)), standing, confirmed: published("confirmed") }
+        Self { requests, room: Arc::new(Semaphore::new(ROOM)), standing, published: published("confirmed") }
     }
 
     /// Publishes an event. `Ok` once the server has it on disk, in every queue that takes it.
@@ -123,30 +181,22 @@ impl Publisher {
         routing_key: &str,
         event: &CloudEvent<T>,
     ) -> Result<(), PublishError> {
-        let unwritable = |error: &dyn std::fmt::Display| PublishError::Unwritable(error.to_string());
-        let body = serde_json::to_vec(event).map_err(|error| unwritable(&error))?;
-        let mut headers = FieldTable::default();
-        if let Some(traceparent) = &event.traceparent {
-            headers.insert(TRACEPARENT.as_str().into(), AMQPValue::LongString(traceparent.as_str().into()));
-        }
-        let properties = BasicProperties::default()
-            .with_content_type(CONTENT_TYPE.into())
-            .with_message_id(event.id.to_string().into())
-            .with_timestamp(u64::try_from(event.time.timestamp()).unwrap_or_default())
-            .with_headers(headers);
-        let exchange = topology::short(exchange).map_err(|error| unwritable(&error))?;
-        let routing_key = topology::short(routing_key).map_err(|error| unwritable(&error))?;
-        self.send(Message { exchange, routing_key, properties, body }).await
+        self.send(Publication::of(exchange, routing_key, event)?).await
+    }
+
+    /// Publishes what was made of an event before.
+    pub async fn send(&self, publication: Publication) -> Result<(), PublishError> {
+        self.confirmed(publication.try_into()?).await
     }
 
     /// Sends a message, and waits until it is confirmed.
-    pub(super) async fn send(&self, mut message: Message) -> Result<(), PublishError> {
+    pub(super) async fn confirmed(&self, mut message: Message) -> Result<(), PublishError> {
         message.properties = message.properties.with_delivery_mode(2);
         let result = tokio::time::timeout(DEADLINE, self.exchange(message))
             .await
             .unwrap_or(Err(PublishError::TooSlow));
         match &result {
-            Ok(()) => self.confirmed.increment(1),
+            Ok(()) => self.published.increment(1),
             Err(error) => published(error.label()).increment(1),
         }
         result

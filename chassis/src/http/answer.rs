@@ -1,5 +1,7 @@
 //! What a handler gives back: a status and the envelope, completed with the ids of the request.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use contracts::reply::{Invalid, Reply};
@@ -7,6 +9,7 @@ use contracts::validation::Violations;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
 
 use crate::request::RequestContext;
 
@@ -49,6 +52,19 @@ impl Answer {
         Self::failed(StatusCode::SERVICE_UNAVAILABLE, format!("{what} is not available, try again shortly"))
     }
 
+    /// 409 for a request that carries the key of another one.
+    pub fn key_conflict() -> Self {
+        Self::failed(StatusCode::CONFLICT, "the Idempotency-Key was used before with another payload")
+    }
+
+    /// 409 for a request that is sent again while the first one is worked on, for so long at most.
+    pub fn under_way(longest: Duration) -> Self {
+        let seconds = longest.as_secs() + u64::from(longest.subsec_nanos() > 0);
+        let answer =
+            Self::failed(StatusCode::CONFLICT, "the request with this Idempotency-Key is still worked on");
+        answer.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
     /// 504 that names what is too slow.
     pub fn too_slow(what: &str) -> Self {
         Self::failed(StatusCode::GATEWAY_TIMEOUT, format!("{what} did not answer in time"))
@@ -64,6 +80,13 @@ impl Answer {
                 self = Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written");
             }
         }
+        self
+    }
+
+    /// The same answer, as that to the request with this id.
+    #[must_use]
+    pub fn with_id(mut self, id: Uuid) -> Self {
+        self.reply.id = Some(id);
         self
     }
 
@@ -88,7 +111,7 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(mut self) -> Response {
         RequestContext::with_current(|context| {
-            self.reply.id = Some(context.id);
+            self.reply.id.get_or_insert(context.id);
             self.reply.trace_id = Some(context.trace.trace_id_hex());
         });
         let mut body = Vec::with_capacity(256);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -92,6 +92,8 @@ pub struct PeerAnswer {
     name: &'static str,
     /// The status.
     pub status: StatusCode,
+    /// Its `Retry-After`.
+    pub retry_after: Option<HeaderValue>,
     body: Bytes,
 }
 
@@ -171,9 +173,10 @@ impl Peer {
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|error| down(chain(&error)))?;
             let status = answer.status();
+            let retry_after = answer.headers().get(header::RETRY_AFTER).cloned();
             let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
             let body = body.map_err(|error| down(format!("the answer broke off: {error}")))?;
-            Ok(PeerAnswer { name: self.name, status, body: body.to_bytes() })
+            Ok(PeerAnswer { name: self.name, status, retry_after, body: body.to_bytes() })
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(result) => result,

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::breaker::BreakerError;
 use crate::http::Answer;
 
-/// Why a call to the logger gave nothing. None of them says that there was no effect but [`Self::Refused`]; the
+/// Why a call to the logger gave nothing. None of them says that there was no effect but [`Self::Refused`] and [`Self::Conflict`]; the
 /// same call may be made again, because an entry is stored once by its id.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RpcFailure {
@@ -30,6 +30,9 @@ pub enum RpcFailure {
     /// The entry can't be stored, now or later.
     #[error("the logger refused the entry: {0}")]
     Refused(String),
+    /// The id of the entry belongs to another one.
+    #[error("the id belongs to another entry")]
+    Conflict,
     /// The logger gave an answer that makes no sense.
     #[error("the logger answered nonsense: {0}")]
     Nonsense(String),
@@ -47,6 +50,7 @@ impl From<AppendError> for RpcFailure {
         match error {
             AppendError::Unavailable(what) => Self::Unavailable(what),
             AppendError::Refused(why) => Self::Refused(why),
+            AppendError::Conflict => Self::Conflict,
         }
     }
 }
@@ -87,6 +91,7 @@ impl From<RpcFailure> for Answer {
             RpcFailure::Refused(why) => {
                 Self::failed(StatusCode::UNPROCESSABLE_ENTITY, format!("the logger refused the entry: {why}"))
             }
+            RpcFailure::Conflict => Self::key_conflict(),
             RpcFailure::Nonsense(_) => {
                 let message = "the logger gave an answer that makes no sense";
                 Self::failed(StatusCode::BAD_GATEWAY, message)
@@ -112,6 +117,7 @@ mod tests {
                 "the logger's MongoDB is not available, try again shortly",
             ),
             (RpcFailure::Refused("too large".into()), 422, "the logger refused the entry: too large"),
+            (RpcFailure::Conflict, 409, "the Idempotency-Key was used before with another payload"),
             (RpcFailure::Nonsense("x".into()), 502, "the logger gave an answer that makes no sense"),
         ] {
             let answer = Answer::from(failure);

@@ -5,6 +5,7 @@
 mod catcher;
 mod fake;
 mod faults;
+mod ledger;
 mod refusals;
 mod service;
 mod stale;

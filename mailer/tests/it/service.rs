@@ -9,6 +9,7 @@ use mailer::Config;
 use serde_json::{Value, json};
 use testkit::Running;
 use testkit::http::{Client, Response};
+use testkit::postgres::TestDatabase;
 use tokio::net::TcpListener;
 
 /// How long anything may take to come about.
@@ -19,6 +20,8 @@ pub(crate) struct Mailer {
     running: Running,
     base: String,
     client: Client,
+    /// Its ledger's, where it is its alone; dropped last.
+    _database: Option<TestDatabase>,
 }
 
 impl Mailer {
@@ -29,14 +32,34 @@ impl Mailer {
 
     /// Starts one that sends through `host`.
     pub(crate) async fn start_to(host: &str, port: u16, flags: &[&str]) -> Self {
+        let database = TestDatabase::create("DSN").await;
+        let mut mailer = Self::start_on(database.dsn(), host, port, flags).await;
+        mailer.has_its_ledger().await;
+        mailer._database = Some(database);
+        mailer
+    }
+
+    /// Starts one whose ledger is in this database.
+    pub(crate) async fn start_on(dsn: &str, host: &str, port: u16, flags: &[&str]) -> Self {
         let (host, port) = (format!("--mail-host={host}"), format!("--mail-port={port}"));
-        let fixed = ["mailer", &host, &port, "--from-address=box@example.com", "--from-name=Switchboard"];
+        let dsn = format!("--dsn={dsn}");
+        let fixed =
+            ["mailer", &host, &port, &dsn, "--from-address=box@example.com", "--from-name=Switchboard"];
         let config = Config::parse_from(fixed.into_iter().chain(flags.iter().copied()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let running =
             Running::start(|lifecycle| async move { mailer::serve(listener, config, &lifecycle).await });
-        Self { running: running.await, base, client: Client::default() }
+        Self { running: running.await, base, client: Client::default(), _database: None }
+    }
+
+    /// Waits until mails can be claimed, wherever the mail server is.
+    pub(crate) async fn has_its_ledger(&self) {
+        testkit::eventually(PATIENCE, "the ledger is there", || async {
+            let answer = self.get("/readyz").await;
+            if answer.message().contains("PostgreSQL") { Err(format!("{answer:?}")) } else { Ok(()) }
+        })
+        .await;
     }
 
     /// Posts a mail.

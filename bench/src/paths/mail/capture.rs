@@ -26,6 +26,7 @@ pub(super) async fn mail(setup: &Setup, payload: &Value) -> anyhow::Result<Vec<u
         }
     });
     let mut command = Command::new(setup.binaries.join("mailer"));
+    command.env("DSN", &setup.mailer_dsn);
     command.env("PORT", port.to_string()).env("MAIL_PORT", smtp_port.to_string());
     let mailer = Started::start(command.stdout(Stdio::null()))?;
     let address = (Ipv4Addr::LOCALHOST, port);

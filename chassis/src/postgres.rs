@@ -2,9 +2,11 @@
 //!
 //! The tables are made by [`Database::migrate`] in the background; until then, and whenever PostgreSQL is away,
 //! a caller learns within two seconds that it is [`DatabaseError::Unavailable`]. The statements themselves are
-//! in [`users`](crate::users).
+//! in the services.
 
+use std::fmt;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use thiserror::Error;
 use tokio::time::timeout;
+
+use crate::retry;
 
 /// How long a piece of work may take, with the wait for a connection.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -29,9 +33,8 @@ const MIGRATION_STATEMENT_TIMEOUT: &str = "50s";
 /// How long all migrations may take: beyond it PostgreSQL is taken to be stalled, and asked again.
 const MIGRATION: Duration = Duration::from_mins(1);
 
-/// The tables, as a history of changes. A replica that is older than the tables works with them: migrations
-/// only add.
-static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!() };
+/// What people call the server, in readiness and in answers.
+pub const NAME: &str = "PostgreSQL";
 
 /// Why work in the database gave nothing.
 #[derive(Debug, Error)]
@@ -72,18 +75,46 @@ impl DatabaseError {
     }
 }
 
-/// The users' database. Clones share their connections.
+/// Where a PostgreSQL database is. The password in it is never shown.
+#[derive(Clone)]
+pub struct Dsn(PgConnectOptions);
+
+impl FromStr for Dsn {
+    type Err = String;
+
+    /// Reads a `postgres://…` URL. What is wrong is said without the URL, which may hold a password.
+    fn from_str(url: &str) -> Result<Self, String> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err("must begin with postgres://".to_owned());
+        }
+        url.parse().map(Self).map_err(|error: sqlx::Error| match error {
+            sqlx::Error::Configuration(why) => format!("is not the URL of a database: {why}"),
+            _ => "is not the URL of a database".to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dsn({}:{}/{})", self.0.get_host(), self.0.get_port(), self.0.get_database().unwrap_or(""))
+    }
+}
+
+/// The database of one service. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Database {
     pool: PgPool,
     options: PgConnectOptions,
+    migrations: &'static Migrator,
     open: Arc<AtomicBool>,
 }
 
 impl Database {
-    /// The database at `options`, with at most `size` connections. None is made yet.
-    pub fn new(options: PgConnectOptions, size: NonZeroU32) -> Self {
-        let options = options.application_name("switchboard-auth");
+    /// The database of `service` at `dsn`, with at most `size` connections and with the tables that `migrations`
+    /// make: a history of changes that only add, so that a replica that is older than the tables works with them.
+    /// Nothing is connected yet.
+    pub fn new(service: &str, dsn: &Dsn, size: NonZeroU32, migrations: &'static Migrator) -> Self {
+        let options = dsn.0.clone().application_name(&format!("switchboard-{service}"));
         let pool = PgPoolOptions::new()
             .max_connections(size.get())
             .acquire_timeout(LIMIT)
@@ -94,7 +125,7 @@ impl Database {
             // The pool tests what it takes back, without a limit: a stalled connection would hold its place.
             .after_release(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
             .connect_lazy_with(options.clone().options([("statement_timeout", STATEMENT_TIMEOUT)]));
-        Self { pool, options, open: Arc::default() }
+        Self { pool, options, migrations, open: Arc::default() }
     }
 
     /// Brings the tables up to date. Any number of replicas may do this at the same time: PostgreSQL's advisory
@@ -103,10 +134,21 @@ impl Database {
         // A connection of its own: a migration may take longer than a request's statement.
         let options = self.options.clone().options([("statement_timeout", MIGRATION_STATEMENT_TIMEOUT)]);
         let one = PgPoolOptions::new().max_connections(1).acquire_timeout(LIMIT).connect_lazy_with(options);
-        let migrated = timeout(MIGRATION, MIGRATIONS.run(&one)).await;
+        let migrated = timeout(MIGRATION, self.migrations.run(&one)).await;
         // However it ends: with the connection goes the lock.
         let _ = timeout(PING, one.close()).await;
         Ok(migrated.map_err(|_| DatabaseError::too_slow())??)
+    }
+
+    /// Waits for PostgreSQL and brings the tables up to date; a mismatch that no waiting mends is an error.
+    pub async fn await_tables(&self) -> Result<(), MigrationError> {
+        let migrate = || async {
+            match self.migrate().await {
+                Err(MigrationError::Database(error)) => Err(error),
+                done_or_mismatch => Ok(done_or_mismatch),
+            }
+        };
+        retry::forever(NAME, migrate).await
     }
 
     /// Lets requests in: the tables are there, and what is to be in them from the start.
@@ -193,6 +235,25 @@ impl From<MigrateError> for MigrationError {
                 Self::Database(error.into())
             }
             other => Self::Mismatch(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dsn_is_read_and_its_password_never_shown() {
+        let dsn: Dsn = "postgres://ada:s3cret@db:5433/users".parse().unwrap();
+        assert_eq!(format!("{dsn:?}"), "Dsn(db:5433/users)");
+    }
+
+    #[test]
+    fn what_is_no_dsn_is_refused_without_an_echo() {
+        for bad in ["", "users", "mysql://ada:s3cret@db/users", "postgres://ada:s3cret@db:port/users"] {
+            let why = bad.parse::<Dsn>().unwrap_err();
+            assert!(!why.contains("s3cret"), "{why}");
         }
     }
 }

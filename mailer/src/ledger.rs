@@ -1,0 +1,150 @@
+//! The ledger: what became of each mail, in PostgreSQL, so that none goes out twice.
+//!
+//! A mail is claimed before it is sent, with a lease, and its outcome is recorded after. Whoever dies in between
+//! leaves a lease that runs out; the next claim takes it over and sends the mail again, with the same Message-ID:
+//! nobody can know whether the mail server had it already. That is counted.
+//!
+//! Claims and records that come together share a transaction ([`writer`]), as single ones would each wait for the
+//! disk.
+
+mod writer;
+
+use std::time::Duration;
+
+use chassis::lifecycle::Lifecycle;
+use chassis::postgres::{Database, DatabaseError};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use self::writer::Writer;
+
+/// How many claims and records may wait to be written.
+const WAITING: usize = 1024;
+
+/// The right to send a mail, until the lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// The mail.
+    pub(crate) id: Uuid,
+    /// Which claim this is: a later one has another.
+    holder: Uuid,
+    /// The first attempt is 1.
+    pub(crate) attempt: i32,
+    /// Whether the mail server may have the mail already.
+    pub(crate) again: bool,
+}
+
+/// What a claim comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Send it.
+    Granted(Lease),
+    /// It was sent before.
+    Sent,
+    /// It was refused for good before, with these words.
+    Failed(String),
+    /// Somebody is sending it, for so long at most.
+    UnderWay(Duration),
+    /// The id belongs to another mail.
+    Conflict,
+}
+
+/// How a claim ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The mail server has it.
+    Sent,
+    /// The mail server won't ever take it: why.
+    Failed(String),
+    /// It was not taken, and may be sent again: why, and whether the mail server may have it all the same.
+    Waiting {
+        /// What an answer says of it.
+        why: String,
+        /// Nobody knows whether it was taken.
+        doubtful: bool,
+    },
+}
+
+/// Why the ledger gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum LedgerError {
+    /// PostgreSQL is away, full or too slow: the same may succeed later.
+    #[error("the ledger is not available: {0}")]
+    Unavailable(String),
+    /// PostgreSQL refused: a mistake in this service.
+    #[error("the ledger could not be written: {0}")]
+    Failed(String),
+}
+
+impl From<DatabaseError> for LedgerError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Unavailable(why) => Self::Unavailable(why),
+            DatabaseError::Failed(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A claim that waits to be written.
+struct ClaimCall {
+    id: Uuid,
+    digest: Uuid,
+    reply: oneshot::Sender<Result<Claim, LedgerError>>,
+}
+
+/// A record that waits to be written.
+struct RecordCall {
+    lease: Lease,
+    end: End,
+    reply: oneshot::Sender<Result<bool, LedgerError>>,
+}
+
+enum Call {
+    Claim(ClaimCall),
+    Record(RecordCall),
+}
+
+/// The ledger of mails. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    calls: mpsc::Sender<Call>,
+}
+
+impl Ledger {
+    /// Starts the task that writes. A claim is good for `lease`.
+    pub(crate) fn start(database: Database, lease: Duration, lifecycle: &Lifecycle) -> Self {
+        let (calls, received) = mpsc::channel(WAITING);
+        let writer = Writer { database, lease };
+        lifecycle.background("ledger", writer.run(received, lifecycle.closing()));
+        Self { calls }
+    }
+
+    /// Asks for the right to send a mail whose payload has this digest.
+    pub(crate) async fn claim(&self, id: Uuid, digest: Uuid) -> Result<Claim, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Call::Claim(ClaimCall { id, digest, reply }), answer).await
+    }
+
+    /// Records how a claim ended. `false`: the lease had run out and somebody else has the mail now, so nothing is
+    /// recorded.
+    pub(crate) async fn record(&self, lease: Lease, end: End) -> Result<bool, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Call::Record(RecordCall { lease, end, reply }), answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        call: Call,
+        answer: oneshot::Receiver<Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let stopped = || LedgerError::Unavailable("it has stopped".to_owned());
+        self.calls.try_send(call).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                LedgerError::Unavailable("too much waits to be written".to_owned())
+            }
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}

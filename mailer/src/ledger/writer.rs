@@ -1,0 +1,205 @@
+//! Writes to the ledger: what waits goes into one transaction.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use chassis::postgres::Database;
+use sqlx::{Connection as _, FromRow, PgConnection};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Call, Claim, ClaimCall, End, Lease, LedgerError, RecordCall};
+
+/// How much one transaction takes.
+const BATCH: usize = 256;
+
+/// The task that writes.
+pub(super) struct Writer {
+    pub(super) database: Database,
+    pub(super) lease: Duration,
+}
+
+impl Writer {
+    /// Writes until the service closes, and then what still waits.
+    pub(super) async fn run(
+        self,
+        mut calls: mpsc::Receiver<Call>,
+        closing: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut held = Vec::new();
+        loop {
+            if held.is_empty() && calls.recv_many(&mut held, BATCH).await == 0 {
+                // Nobody asks any more. Ending before the service does would look like a crash.
+                closing.cancelled().await;
+                return Ok(());
+            }
+            held = self.write(held).await;
+        }
+    }
+
+    /// Writes these calls and answers them. Gives back those that have to wait for the next time: a mail can be
+    /// claimed once a transaction.
+    async fn write(&self, calls: Vec<Call>) -> Vec<Call> {
+        let (mut claims, mut records, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let mut claimed = HashSet::new();
+        for call in calls {
+            match call {
+                Call::Claim(claim) if claimed.insert(claim.id) => claims.push(claim),
+                Call::Claim(claim) => later.push(Call::Claim(claim)),
+                Call::Record(record) => records.push(record),
+            }
+        }
+        // Two replicas that lock the same rows lock them in the same order.
+        claims.sort_unstable_by_key(|claim| claim.id);
+        records.sort_unstable_by_key(|record| record.lease.id);
+        let lease = self.lease;
+        let written = self
+            .database
+            .run(async |connection| {
+                let mut transaction = connection.begin().await?;
+                let recorded = record(&mut transaction, &records).await?;
+                let granted = claim(&mut transaction, &claims, lease).await?;
+                transaction.commit().await?;
+                Ok((granted, recorded))
+            })
+            .await;
+        match written {
+            Ok((mut granted, recorded)) => {
+                for claim in claims {
+                    // Each claim is either granted or there is a row that says why not.
+                    let missing = || LedgerError::Failed("a claim without an answer".to_owned());
+                    let _ = claim.reply.send(granted.remove(&claim.id).ok_or_else(missing));
+                }
+                for record in records {
+                    let _ = record.reply.send(Ok(recorded.contains(&record.lease.holder)));
+                }
+            }
+            Err(error) => {
+                let error = LedgerError::from(error);
+                tracing::warn!(%error, claims = claims.len(), records = records.len(), "the ledger waits");
+                for claim in claims {
+                    let _ = claim.reply.send(Err(error.clone()));
+                }
+                for record in records {
+                    let _ = record.reply.send(Err(error.clone()));
+                }
+            }
+        }
+        later
+    }
+}
+
+/// Claims these mails, of which no two have the same id: what each comes to.
+async fn claim(
+    connection: &mut PgConnection,
+    claims: &[ClaimCall],
+    lease: Duration,
+) -> sqlx::Result<HashMap<Uuid, Claim>> {
+    if claims.is_empty() {
+        return Ok(HashMap::new());
+    }
+    #[derive(FromRow)]
+    struct Granted {
+        id: Uuid,
+        holder: Uuid,
+        attempts: i32,
+        doubtful: bool,
+    }
+    #[derive(FromRow)]
+    struct Standing {
+        id: Uuid,
+        digest: Uuid,
+        state: String,
+        error: Option<String>,
+        seconds_left: Option<f64>,
+    }
+    let ids: Vec<Uuid> = claims.iter().map(|claim| claim.id).collect();
+    let digests: Vec<Uuid> = claims.iter().map(|claim| claim.digest).collect();
+    let holders: Vec<Uuid> = claims.iter().map(|_| Uuid::now_v7()).collect();
+    let granted: Vec<Granted> = sqlx::query_as(
+        "INSERT INTO mails AS mail (id, digest, state, holder, lease_until) \
+         SELECT id, digest, 'claimed', holder, now() + make_interval(secs => $4) \
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS claim (id, digest, holder) ORDER BY id \
+         ON CONFLICT (id) DO UPDATE SET \
+           state = 'claimed', holder = excluded.holder, lease_until = excluded.lease_until, \
+           attempts = mail.attempts + 1, doubtful = mail.doubtful OR mail.state = 'claimed', updated_at = now() \
+         WHERE mail.digest = excluded.digest \
+           AND (mail.state = 'waiting' OR mail.state = 'claimed' AND mail.lease_until < now()) \
+         RETURNING mail.id, mail.holder, mail.attempts, mail.doubtful",
+    )
+    .bind(&ids)
+    .bind(&digests)
+    .bind(&holders)
+    .bind(lease.as_secs_f64())
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut outcomes: HashMap<Uuid, Claim> = granted
+        .into_iter()
+        .map(|row| {
+            let Granted { id, holder, attempts: attempt, doubtful: again } = row;
+            (id, Claim::Granted(Lease { id, holder, attempt, again }))
+        })
+        .collect();
+    let refused: Vec<Uuid> = ids.into_iter().filter(|id| !outcomes.contains_key(id)).collect();
+    if refused.is_empty() {
+        return Ok(outcomes);
+    }
+    let standing: Vec<Standing> = sqlx::query_as(
+        "SELECT id, digest, state, error, \
+           extract(epoch FROM lease_until - now())::float8 AS seconds_left \
+         FROM mails WHERE id = ANY($1)",
+    )
+    .bind(refused)
+    .fetch_all(connection)
+    .await?;
+    let wanted: HashMap<Uuid, Uuid> = claims.iter().map(|claim| (claim.id, claim.digest)).collect();
+    for row in standing {
+        let outcome = match row.state.as_str() {
+            _ if wanted.get(&row.id) != Some(&row.digest) => Claim::Conflict,
+            "sent" => Claim::Sent,
+            "failed" => Claim::Failed(row.error.unwrap_or_default()),
+            _ => {
+                let left = row.seconds_left.unwrap_or_default().clamp(0.0, lease.as_secs_f64());
+                Claim::UnderWay(Duration::from_secs_f64(left))
+            }
+        };
+        outcomes.insert(row.id, outcome);
+    }
+    Ok(outcomes)
+}
+
+/// Records how these claims ended; gives the holders of those that still had their lease.
+async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::Result<HashSet<Uuid>> {
+    if records.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let column = |of: fn(&RecordCall) -> Uuid| records.iter().map(of).collect::<Vec<_>>();
+    let (mut states, mut errors, mut doubts) = (Vec::new(), Vec::new(), Vec::new());
+    for record in records {
+        let (state, error, doubtful) = match &record.end {
+            End::Sent => ("sent", None, false),
+            End::Failed(why) => ("failed", Some(why.as_str()), false),
+            End::Waiting { why, doubtful } => ("waiting", Some(why.as_str()), *doubtful),
+        };
+        states.push(state);
+        errors.push(error);
+        doubts.push(doubtful);
+    }
+    let recorded: Vec<Uuid> = sqlx::query_scalar(
+        "UPDATE mails AS mail SET state = ended.state, error = ended.error, holder = NULL, lease_until = NULL, \
+           doubtful = mail.doubtful OR ended.doubtful, updated_at = now() \
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::boolean[]) \
+           AS ended (id, holder, state, error, doubtful) \
+         WHERE mail.id = ended.id AND mail.holder = ended.holder \
+         RETURNING ended.holder",
+    )
+    .bind(column(|record| record.lease.id))
+    .bind(column(|record| record.lease.holder))
+    .bind(states)
+    .bind(errors)
+    .bind(doubts)
+    .fetch_all(&mut *connection)
+    .await?;
+    Ok(recorded.into_iter().collect())
+}

@@ -1,0 +1,231 @@
+//! One id, one mail: however often it is asked for, of whichever replica.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::Connection as _;
+use testkit::eventually;
+use testkit::postgres::TestDatabase;
+use testkit::proxy::FaultProxy;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::fake::{Act, At, Fake};
+use crate::service::{Mailer, PATIENCE, mail};
+
+/// Two mailers that share a ledger and a mail server.
+struct Two {
+    server: Fake,
+    mailers: [Mailer; 2],
+    database: TestDatabase,
+}
+
+impl Two {
+    async fn start(server: Fake, flags: &[&str]) -> Self {
+        let database = TestDatabase::create("DSN").await;
+        let address = server.address();
+        let start = || Mailer::start_on(database.dsn(), "127.0.0.1", address.port(), flags);
+        let mailers = [start().await, start().await];
+        for mailer in &mailers {
+            mailer.has_its_ledger().await;
+        }
+        Self { server, mailers, database }
+    }
+
+    async fn stop(self) {
+        for mailer in self.mailers {
+            mailer.stop().await;
+        }
+    }
+}
+
+fn id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+#[tokio::test]
+async fn a_mail_that_was_sent_is_answered_the_same_and_not_sent_again() {
+    let two = Two::start(Fake::start(|_| Act::Usual).await, &[]).await;
+    let (id, mail) = (id(), mail("you@example.com"));
+    let first = two.mailers[0].send_as(&id, &mail).await;
+    let second = two.mailers[1].send_as(&id, &mail).await;
+    assert_eq!((first.status, second.status), (202, 202));
+    assert_eq!(first.body["data"], second.body["data"]);
+    assert_eq!(first.message(), second.message());
+    assert_eq!(two.server.mails().len(), 1);
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn of_many_at_once_one_is_sent() {
+    let two = Two::start(Fake::start(|_| Act::Usual).await, &[]).await;
+    let (id, mail) = (id(), mail("you@example.com"));
+    let answers = join_all((0..40).map(|i| two.mailers[i % 2].send_as(&id, &mail))).await;
+    assert!(answers.iter().all(|answer| matches!(answer.status, 202 | 409)), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer.status == 202));
+    assert_eq!(two.mailers[0].send_as(&id, &mail).await.status, 202);
+    assert_eq!(two.server.mails().len(), 1);
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn the_id_of_another_mail_is_a_conflict() {
+    let two = Two::start(Fake::start(|_| Act::Usual).await, &[]).await;
+    let id = id();
+    assert_eq!(two.mailers[0].send_as(&id, &mail("you@example.com")).await.status, 202);
+    let answer = two.mailers[1].send_as(&id, &mail("other@example.com")).await;
+    assert_eq!(
+        (answer.status, answer.message()),
+        (409, "the Idempotency-Key was used before with another payload")
+    );
+    assert_eq!(two.server.mails().len(), 1);
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn while_a_mail_is_being_sent_the_same_is_told_to_wait() {
+    let go_on = Arc::new(Notify::new());
+    let hold = Arc::clone(&go_on);
+    let server =
+        Fake::start(move |at| if at.name == "." { Act::Hold(Arc::clone(&hold)) } else { Act::Usual }).await;
+    let two = Two::start(server, &[]).await;
+    let (id, mail) = (id(), mail("you@example.com"));
+    let (first, second) = tokio::join!(two.mailers[0].send_as(&id, &mail), async {
+        eventually(PATIENCE, "the mail is handed over", || async {
+            if two.server.dialogues().iter().any(|dialogue| dialogue.contains("DATA")) {
+                Ok(())
+            } else {
+                Err("not yet")
+            }
+        })
+        .await;
+        let answer = two.mailers[1].send_as(&id, &mail).await;
+        go_on.notify_one();
+        answer
+    });
+    assert_eq!((first.status, second.status), (202, 409));
+    let seconds: u64 = second.header("retry-after").parse().unwrap();
+    assert!((1..=30).contains(&seconds));
+    assert_eq!(two.server.mails().len(), 1);
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_was_refused_for_good_is_not_tried_again() {
+    let refuse = |at: At<'_>| if at.name == "RCPT" { Act::Say("550 no such box\r\n") } else { Act::Usual };
+    let two = Two::start(Fake::start(refuse).await, &[]).await;
+    let (id, mail) = (id(), mail("you@example.com"));
+    let first = two.mailers[0].send_as(&id, &mail).await;
+    let dialogues = two.server.dialogues();
+    let second = two.mailers[0].send_as(&id, &mail).await;
+    assert_eq!((first.status, second.status), (422, 422));
+    assert_eq!(first.body["data"], second.body["data"]);
+    assert_eq!(two.server.dialogues(), dialogues);
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_was_not_taken_is_sent_by_the_next_try() {
+    let first = AtomicBool::new(true);
+    let defer = move |at: At<'_>| {
+        let refuses = at.name == "RCPT" && first.swap(false, Ordering::Relaxed);
+        if refuses { Act::Say("450 later\r\n") } else { Act::Usual }
+    };
+    let two = Two::start(Fake::start(defer).await, &[]).await;
+    let (id, mail) = (id(), mail("you@example.com"));
+    let first = two.mailers[0].send_as(&id, &mail).await;
+    let second = two.mailers[0].send_as(&id, &mail).await;
+    assert_eq!((first.status, second.status), (503, 202), "{first:?} {second:?}");
+    assert_eq!(two.server.mails().len(), 1);
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_taken_over_with_the_same_message_id_and_counted() {
+    let two = Two::start(Fake::start(|_| Act::Usual).await, &[]).await;
+    let (id, mail) = (Uuid::now_v7(), mail("you@example.com"));
+    // As a mailer leaves it that died after it handed the mail over: the claim of the very same payload.
+    assert_eq!(two.mailers[0].send_as(&id.to_string(), &mail).await.status, 202);
+    let mut connection = two.database.connect().await;
+    let left = async |connection: &mut sqlx::PgConnection, lease: &str| {
+        let holder = Uuid::now_v7();
+        sqlx::query("UPDATE mails SET state = 'claimed', holder = $2, lease_until = now() + $3::interval WHERE id = $1")
+            .bind(id)
+            .bind(holder)
+            .bind(lease)
+            .execute(connection)
+            .await
+            .unwrap();
+    };
+    left(&mut connection, "20 seconds").await;
+    let answer = two.mailers[1].send_as(&id.to_string(), &mail).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (409, "20"));
+    assert_eq!(two.server.mails().len(), 1);
+    left(&mut connection, "-1 second").await;
+    assert_eq!(two.mailers[1].send_as(&id.to_string(), &mail).await.status, 202);
+    let mails = two.server.mails();
+    let message_ids: Vec<_> =
+        mails.iter().map(|mail| mail.lines().find(|line| line.starts_with("Message-ID")).unwrap()).collect();
+    assert_eq!(message_ids.len(), 2);
+    assert_eq!(message_ids[0], message_ids[1]);
+    let (attempts, doubtful): (i32, bool) =
+        sqlx::query_as("SELECT attempts, doubtful FROM mails WHERE id = $1")
+            .bind(id)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!((attempts, doubtful), (2, true));
+    connection.close().await.unwrap();
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn without_the_ledger_nothing_is_sent_and_it_is_found_again() {
+    let database = TestDatabase::create("DSN").await;
+    let proxy = FaultProxy::to(&database.server()).await;
+    let server = Fake::start(|_| Act::Usual).await;
+    let port = server.address().port();
+    let mailer = Mailer::start_on(&database.dsn_through(proxy.address()), "127.0.0.1", port, &[]).await;
+    mailer.readiness(200).await;
+    proxy.cut();
+    let answer = mailer.send(&mail("you@example.com")).await;
+    assert_eq!((answer.status, answer.message()), (503, "PostgreSQL is not available, try again shortly"));
+    assert!(mailer.readiness(503).await.message().contains("PostgreSQL"));
+    assert!(server.mails().is_empty());
+    proxy.restore();
+    mailer.readiness(200).await;
+    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn an_outcome_waits_for_the_ledger_to_come_back() {
+    let database = TestDatabase::create("DSN").await;
+    let proxy = Arc::new(FaultProxy::to(&database.server()).await);
+    let cut = Arc::clone(&proxy);
+    let server = Fake::start(move |at| {
+        if at.name == "." {
+            cut.cut();
+        }
+        Act::Usual
+    })
+    .await;
+    let port = server.address().port();
+    let mailer = Mailer::start_on(&database.dsn_through(proxy.address()), "127.0.0.1", port, &[]).await;
+    mailer.readiness(200).await;
+    let (id, mail) = (id(), json!({"to": "you@example.com", "subject": "Hi", "message": "Hello"}));
+    let (answer, ()) = tokio::join!(mailer.send_as(&id, &mail), async {
+        eventually(PATIENCE, "the mail is taken", || async {
+            if server.mails().is_empty() { Err("not yet") } else { Ok(()) }
+        })
+        .await;
+        mailer.readiness(503).await;
+        proxy.restore();
+    });
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(mailer.send_as(&id, &mail).await.status, 202);
+    assert_eq!(server.mails().len(), 1);
+    mailer.stop().await;
+}
