@@ -52,9 +52,10 @@ impl From<DeliveryError> for Answer {
     /// What a client is told; [`crate::delivery`] has logged the rest.
     fn from(error: DeliveryError) -> Self {
         match error {
-            DeliveryError::Invalid(violations) => Self::invalid("mail", violations),
+            DeliveryError::Invalid(violations) | DeliveryError::Failed(violations) => {
+                Self::invalid("mail", violations)
+            }
             DeliveryError::Send(error) => error.into(),
-            DeliveryError::Failed(violations) => Self::invalid("mail", violations),
             DeliveryError::UnderWay(longest) => Self::under_way(longest),
             DeliveryError::Conflict => Self::key_conflict(),
             DeliveryError::Ledger(LedgerError::Unavailable(_)) => Self::unavailable(postgres::NAME),

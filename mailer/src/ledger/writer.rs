@@ -90,6 +90,25 @@ impl Writer {
     }
 }
 
+/// A claim that was written.
+#[derive(FromRow)]
+struct Granted {
+    id: Uuid,
+    holder: Uuid,
+    attempts: i32,
+    doubtful: bool,
+}
+
+/// A row that stands in the way of a claim.
+#[derive(FromRow)]
+struct Standing {
+    id: Uuid,
+    digest: Uuid,
+    state: String,
+    error: Option<String>,
+    seconds_left: Option<f64>,
+}
+
 /// Claims these mails, of which no two have the same id: what each comes to.
 async fn claim(
     connection: &mut PgConnection,
@@ -98,21 +117,6 @@ async fn claim(
 ) -> sqlx::Result<HashMap<Uuid, Claim>> {
     if claims.is_empty() {
         return Ok(HashMap::new());
-    }
-    #[derive(FromRow)]
-    struct Granted {
-        id: Uuid,
-        holder: Uuid,
-        attempts: i32,
-        doubtful: bool,
-    }
-    #[derive(FromRow)]
-    struct Standing {
-        id: Uuid,
-        digest: Uuid,
-        state: String,
-        error: Option<String>,
-        seconds_left: Option<f64>,
     }
     let ids: Vec<Uuid> = claims.iter().map(|claim| claim.id).collect();
     let digests: Vec<Uuid> = claims.iter().map(|claim| claim.digest).collect();

@@ -21,7 +21,7 @@ pub(crate) struct Mailer {
     base: String,
     client: Client,
     /// Its ledger's, where it is its alone; dropped last.
-    _database: Option<TestDatabase>,
+    database: Option<TestDatabase>,
 }
 
 impl Mailer {
@@ -35,7 +35,7 @@ impl Mailer {
         let database = TestDatabase::create("DSN").await;
         let mut mailer = Self::start_on(database.dsn(), host, port, flags).await;
         mailer.has_its_ledger().await;
-        mailer._database = Some(database);
+        mailer.database = Some(database);
         mailer
     }
 
@@ -50,7 +50,7 @@ impl Mailer {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let running =
             Running::start(|lifecycle| async move { mailer::serve(listener, config, &lifecycle).await });
-        Self { running: running.await, base, client: Client::default(), _database: None }
+        Self { running: running.await, base, client: Client::default(), database: None }
     }
 
     /// Waits until mails can be claimed, wherever the mail server is.
@@ -98,6 +98,7 @@ impl Mailer {
     /// Stops it; the test fails where it does not drain.
     pub(crate) async fn stop(self) {
         self.running.stop().await;
+        drop(self.database);
     }
 }
 
