@@ -1,7 +1,5 @@
 //! One key, one effect: whatever is sent again.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
-
 use e2e::catcher::{mail_to, mails_to};
 use e2e::system::{System, unique};
 use futures_util::future::join_all;
