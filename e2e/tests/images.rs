@@ -86,7 +86,7 @@ async fn a_wrong_password_is_said_while_the_service_waits() {
         (
             "logger",
             "MONGO_URL=mongodb://switchboard:wrong@mongo/logs?replicaSet=rs0&authSource=admin",
-            ["MongoDB", "Authentication failed"],
+            ["MongoDB", "the log-in was refused"],
         ),
         ("listener", "RABBITMQ_URL=amqp://switchboard:wrong@rabbitmq/%2f", ["RabbitMQ", "ACCESS_REFUSED"]),
         ("broker", "RABBITMQ_URL=amqp://switchboard:wrong@rabbitmq/%2f", ["RabbitMQ", "ACCESS_REFUSED"]),
@@ -103,7 +103,7 @@ async fn a_server_that_is_not_there_is_named_while_the_service_waits() {
         ("auth", "DSN=postgres://u:p@nowhere.invalid/users", "PostgreSQL"),
         ("logger", "MONGO_URL=mongodb://u:p@nowhere.invalid/logs?replicaSet=rs0", "MongoDB"),
         ("listener", "RABBITMQ_URL=amqp://u:p@nowhere.invalid/%2f", "RabbitMQ"),
-        ("mailer", "MAIL_HOST=nowhere.invalid", "mail server"),
+        ("mailer", "DSN=postgres://u:p@nowhere.invalid/mailer", "PostgreSQL"),
     ] {
         let container = run(service, &["--network", &network(), "--env", variable]).await;
         says(&container, &[name]).await;

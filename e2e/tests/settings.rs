@@ -62,6 +62,7 @@ async fn a_wrong_setting_is_named_in_one_line() {
             &[("MAIL_ENCRYPTION", "ssl")],
             "mailer: MAIL_ENCRYPTION `ssl`: must be one of none, starttls, tls",
         ),
+        ("mailer", &[], "mailer: DSN is not set; for example DSN=postgres://"),
         ("mailer", &[("FROM_ADDRESS", "nobody")], "mailer: FROM_ADDRESS `nobody`: "),
         ("listener", &[], "listener: RABBITMQ_URL is not set; for example RABBITMQ_URL=amqp://"),
     ] {
