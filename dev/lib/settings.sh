@@ -36,7 +36,9 @@ choose_port() {
 
 # save_settings: writes the file, when it would change.
 save_settings() {
-    local target=${CARGO_TARGET_DIR:-$ROOT/target}/$(uname -m)-unknown-linux-gnu folder=${STACK_PROFILE:-release}
+    local folder=${STACK_PROFILE:-release} target
+    # Of the target that .cargo/config.toml names.
+    target=${CARGO_TARGET_DIR:-$ROOT/target}/$(uname -m)-unknown-linux-gnu
     [[ $folder != dev ]] || folder=debug
     STACK_BIN=$(cd "$ROOT" && realpath -m "$target/$folder")
     POSTGRES_PASSWORD=${POSTGRES_PASSWORD:-$(secret)}
