@@ -35,7 +35,7 @@ pub struct Config {
     #[arg(long, env = "DB_POOL_SIZE", value_name = "5", default_value = "5")]
     pub db_pool_size: NonZeroU32,
 
-    /// How long a mail that is being sent is left to whoever sends it; longer than `MAIL_TIMEOUT`.
+    /// How long a mail that is being sent is left to whoever sends it; at least 5 s longer than `MAIL_TIMEOUT`.
     #[arg(long, env = "MAIL_LEASE", value_name = "30s", default_value = "30s", value_parser = humantime::parse_duration)]
     pub mail_lease: Duration,
 

@@ -114,7 +114,11 @@ impl Delivery {
             let outcome = outcome(&result);
             metrics.record(outcome, started.elapsed());
             note(id, &message, outcome, started, result.as_ref().err());
-            let recorded = record(&ledger, lease, end(&result, outcome), patience).await;
+            // Where nobody knows whether it was taken, the lease runs out before it is sent again.
+            let recorded = match end(&result, outcome) {
+                Some(end) => record(&ledger, lease, end, patience).await,
+                None => false,
+            };
             match result {
                 Ok(()) if recorded => Ok(receipt),
                 Ok(()) => Err(DeliveryError::Unrecorded),
@@ -149,16 +153,17 @@ async fn record(ledger: &Ledger, lease: Lease, end: End, patience: Duration) -> 
     tokio::time::timeout(patience, recorded).await.unwrap_or(false)
 }
 
-/// What the ledger keeps of an outcome.
-fn end(result: &Result<(), SendError>, outcome: Outcome) -> End {
-    match result {
+/// What the ledger keeps of an outcome; nothing of one that is not known.
+fn end(result: &Result<(), SendError>, outcome: Outcome) -> Option<End> {
+    Some(match result {
+        _ if outcome == Outcome::Unknown => return None,
         Ok(()) => End::Sent,
         Err(SendError::Refused { place, code, text }) => {
             // Violations are always JSON.
             End::Failed(serde_json::to_string(&refusal(*place, *code, text)).unwrap_or_default())
         }
-        Err(error) => End::Waiting { why: error.to_string(), doubtful: outcome == Outcome::Unknown },
-    }
+        Err(error) => End::Waiting(error.to_string()),
+    })
 }
 
 /// What an answer says of a mail that was refused for good.

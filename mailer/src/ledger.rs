@@ -57,13 +57,8 @@ pub(crate) enum End {
     Sent,
     /// The mail server won't ever take it: why.
     Failed(String),
-    /// It was not taken, and may be sent again: why, and whether the mail server may have it all the same.
-    Waiting {
-        /// What an answer says of it.
-        why: String,
-        /// Nobody knows whether it was taken.
-        doubtful: bool,
-    },
+    /// It was not taken, and may be sent again at once: why.
+    Waiting(String),
 }
 
 /// Why the ledger gave nothing.

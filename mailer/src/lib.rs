@@ -15,6 +15,7 @@ mod templates;
 mod transport;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::health::Health;
@@ -36,6 +37,9 @@ use transport::Transport;
 /// What the SMTP server is called in answers, logs and readiness.
 pub(crate) const MAIL_SERVER: &str = "the mail server";
 
+/// How much longer than the sending of a mail its lease is at least: both ends of it are written to the ledger.
+const MARGIN: Duration = Duration::from_secs(5);
+
 /// The tables.
 static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!() };
 
@@ -48,6 +52,10 @@ pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
 /// Starts the service on `listener`; it runs until the lifecycle stops it. The mail server need not be there.
 #[expect(clippy::unused_async, reason = "it waits for nothing, but callers start every service alike")]
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        config.mail_lease >= config.mail_timeout + MARGIN,
+        "MAIL_LEASE must be at least {MARGIN:?} longer than MAIL_TIMEOUT: a mail that is still being sent would be sent again"
+    );
     let templates = Templates::load().context("the built-in templates do not load")?;
     let transport = Arc::new(Transport::new(&config)?);
     let sender = Sender::new(&config.from_name, &config.from_address);

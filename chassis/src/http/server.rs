@@ -1,25 +1,31 @@
 //! Accepts connections, and drains them at a stop.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
+use tower_http::cors::CorsLayer;
 
 use super::edge::{self, Peer};
-use tower_http::cors::CorsLayer;
 
 /// How long a client may take to send the head of a request, and how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection counts as new.
+const NEW: Duration = Duration::from_millis(300);
+/// How many connections may wait to be accepted at a stop.
+const BACKLOG: usize = 1024;
 
 /// Takes the address, or says which one is taken.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -43,33 +49,66 @@ pub async fn serve_pages(
 }
 
 async fn accept(listener: TcpListener, app: Router, stopping: CancellationToken) -> anyhow::Result<()> {
-    let connections = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     let mut server = http1::Builder::new();
     // An answer is small: one buffer costs less than a list of them.
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).writev(false);
+    let take = |stream, peer| {
+        let connection = server.serve_connection(io(stream), service(app.clone(), peer));
+        connections.spawn(drive(connection, peer, stopping.clone()));
+    };
     loop {
-        let (stream, peer) = tokio::select! {
+        tokio::select! {
             () = stopping.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+                Ok((stream, peer)) => take(stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
             },
-        };
-        let connection = connections.watch(server.serve_connection(io(stream), service(app.clone(), peer)));
-        tokio::spawn(async move {
-            // How a client ends its connection is its own business.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection ended badly");
-            }
-        });
+        }
+    }
+    // Those that the kernel has made already, which would be reset otherwise.
+    for _ in 0..BACKLOG {
+        let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { break };
+        take(stream, peer);
     }
     drop(listener);
-    connections.shutdown().await;
+    connections.close();
+    connections.wait().await;
     Ok(())
+}
+
+/// Serves one connection to its end. At a stop it ends with the answer in hand; one that is new has a moment to send
+/// the request that it was made for.
+async fn drive<S, B>(
+    connection: http1::Connection<TokioIo<TcpStream>, S>,
+    peer: SocketAddr,
+    stopping: CancellationToken,
+) where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let made = Instant::now();
+    let mut connection = std::pin::pin!(connection);
+    let stopped = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(NEW.saturating_sub(made.elapsed())).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    // How a client ends its connection is its own business.
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "a connection ended badly");
+    }
 }
 
 fn io(stream: TcpStream) -> TokioIo<TcpStream> {

@@ -1,11 +1,17 @@
 //! The edge and the body, without a network.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -145,4 +151,33 @@ async fn pages_of_an_allowed_origin_may_read_every_answer() {
     assert_eq!(ask(Method::OPTIONS, "/echo", &[]).await.0, 405);
     assert_eq!(ask(Method::GET, "/who", &[("origin", "https://other.example.com")]).await.1, None);
     assert_eq!(ask(Method::GET, "/who", &[]).await, (200, None, Some("origin".to_owned())));
+}
+
+/// What a server answers to a request that comes on this connection after the stop; nothing where it has closed it.
+async fn asked_after_the_stop() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stopping = CancellationToken::new();
+    let server = tokio::spawn(super::server::serve(listener, routes(), stopping.clone()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut answer = [0; 4096];
+    stopping.cancel();
+    // Refused: the server has taken what waited, and closed its door.
+    testkit::eventually(Duration::from_secs(5), "no new connections", || async {
+        if TcpStream::connect(address).await.is_err() { Ok(()) } else { Err("still open") }
+    })
+    .await;
+    let answered = match stream.write_all(request).await {
+        Ok(()) => stream.read(&mut answer).await.unwrap_or_default(),
+        Err(_) => 0,
+    };
+    drop(stream);
+    server.await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer[..answered]).lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_was_made_before_the_stop_is_answered() {
+    assert_eq!(asked_after_the_stop().await, "HTTP/1.1 200 OK");
 }

@@ -50,14 +50,13 @@ impl Writer {
                 Call::Record(record) => records.push(record),
             }
         }
-        // Two replicas that lock the same rows lock them in the same order.
         claims.sort_unstable_by_key(|claim| claim.id);
-        records.sort_unstable_by_key(|record| record.lease.id);
         let lease = self.lease;
         let written = self
             .database
             .run(async |connection| {
                 let mut transaction = connection.begin().await?;
+                lock(&mut transaction, &claims, &records).await?;
                 let recorded = record(&mut transaction, &records).await?;
                 let granted = claim(&mut transaction, &claims, lease).await?;
                 transaction.commit().await?;
@@ -88,6 +87,21 @@ impl Writer {
         }
         later
     }
+}
+
+/// Locks the rows that are there, in one order for all, so that two replicas never wait for each other.
+async fn lock(
+    connection: &mut PgConnection,
+    claims: &[ClaimCall],
+    records: &[RecordCall],
+) -> sqlx::Result<()> {
+    let claimed = claims.iter().map(|claim| claim.id);
+    let ids: Vec<Uuid> = claimed.chain(records.iter().map(|record| record.lease.id)).collect();
+    sqlx::query("SELECT FROM mails WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+        .bind(ids)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// A claim that was written.
@@ -179,22 +193,19 @@ async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::
         return Ok(HashSet::new());
     }
     let column = |of: fn(&RecordCall) -> Uuid| records.iter().map(of).collect::<Vec<_>>();
-    let (mut states, mut errors, mut doubts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut states, mut errors) = (Vec::new(), Vec::new());
     for record in records {
-        let (state, error, doubtful) = match &record.end {
-            End::Sent => ("sent", None, false),
-            End::Failed(why) => ("failed", Some(why.as_str()), false),
-            End::Waiting { why, doubtful } => ("waiting", Some(why.as_str()), *doubtful),
+        let (state, error) = match &record.end {
+            End::Sent => ("sent", None),
+            End::Failed(why) => ("failed", Some(why.as_str())),
+            End::Waiting(why) => ("waiting", Some(why.as_str())),
         };
         states.push(state);
         errors.push(error);
-        doubts.push(doubtful);
     }
     let recorded: Vec<Uuid> = sqlx::query_scalar(
-        "UPDATE mails AS mail SET state = ended.state, error = ended.error, holder = NULL, lease_until = NULL, \
-           doubtful = mail.doubtful OR ended.doubtful, updated_at = now() \
-         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::boolean[]) \
-           AS ended (id, holder, state, error, doubtful) \
+        "UPDATE mails AS mail SET state = ended.state, error = ended.error, lease_until = NULL, updated_at = now() \
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS ended (id, holder, state, error) \
          WHERE mail.id = ended.id AND mail.holder = ended.holder \
          RETURNING ended.holder",
     )
@@ -202,7 +213,6 @@ async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::
     .bind(column(|record| record.lease.holder))
     .bind(states)
     .bind(errors)
-    .bind(doubts)
     .fetch_all(&mut *connection)
     .await?;
     Ok(recorded.into_iter().collect())
