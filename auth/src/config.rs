@@ -1,9 +1,9 @@
 //! The auth service's settings.
 
-use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::thread::available_parallelism;
 
-use chassis::postgres::Dsn;
+use chassis::postgres::DatabaseArgs;
 use chassis::service::Settings;
 use chassis::settings::Common;
 use clap::{Parser, ValueEnum};
@@ -20,18 +20,9 @@ pub struct Config {
     #[arg(long, env = "PORT", value_name = "8082", default_value = "8082")]
     pub port: NonZeroU16,
 
-    /// The PostgreSQL database of the users.
-    #[arg(
-        long,
-        env = "DSN",
-        value_name = "postgres://user:password@postgres:5432/users",
-        hide_env_values = true
-    )]
-    pub dsn: Dsn,
-
-    /// How many connections to PostgreSQL to keep at most: one answers thousands of look-ups a second.
-    #[arg(long, env = "DB_POOL_SIZE", value_name = "5", default_value = "5")]
-    pub db_pool_size: NonZeroU32,
+    /// The users.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 
     /// Whether there is an account to try the system with: in development there is.
     #[arg(long, env = "ENVIRONMENT", value_name = "production", default_value = "production")]

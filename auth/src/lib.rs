@@ -14,11 +14,10 @@ pub mod users;
 use anyhow::Context as _;
 use chassis::http::server;
 use chassis::lifecycle::Lifecycle;
-use chassis::postgres::{Database, MigrationError};
+use chassis::postgres::Database;
 use chassis::retry;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment};
 use crate::hashing::Hasher;
@@ -38,38 +37,17 @@ pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     let hasher = Hasher::start(config.hash_threads(), config.hash_queue)
         .context("the hashing threads (HASH_THREADS) can't be started")?;
-    let database = Database::new("auth", &config.dsn, config.db_pool_size, &MIGRATIONS);
+    let database = Database::new("auth", &config.database, &MIGRATIONS);
     let login = Login::new(database.clone(), hasher.clone())?;
     let routes = routes::routes(login, database.clone(), lifecycle.draining());
     lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
-    lifecycle.background("database", keep(database, hasher, config.environment, lifecycle.closing()));
+    let prepare = prepare(database.clone(), hasher, config.environment);
+    lifecycle.background("database", database.keep(prepare, lifecycle.closing()));
     Ok(())
 }
 
-/// Opens the database as soon as PostgreSQL is there, and closes it at the end.
-async fn keep(
-    database: Database,
-    hasher: Hasher,
-    environment: Environment,
-    closing: CancellationToken,
-) -> anyhow::Result<()> {
-    tokio::select! {
-        opened = open(database.clone(), hasher, environment) => opened?,
-        () = closing.cancelled() => return Ok(()),
-    }
-    closing.cancelled().await;
-    database.close().await;
-    Ok(())
-}
-
-/// Waits for PostgreSQL, brings the tables up to date and lets requests in.
-async fn open(database: Database, hasher: Hasher, environment: Environment) -> Result<(), MigrationError> {
-    database.await_tables().await?;
-    let prepare = || {
-        let (database, hasher) = (database.clone(), hasher.clone());
-        async move { development::prepare(environment, &hasher, &database).await }
-    };
-    retry::forever("the account to try", prepare).await;
-    database.open();
-    Ok(())
+/// Sees to it that the account to try is there, where there is to be one.
+async fn prepare(database: Database, hasher: Hasher, environment: Environment) {
+    let account = || development::prepare(environment, &hasher, &database);
+    retry::forever("the account to try", account).await;
 }

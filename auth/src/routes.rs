@@ -7,24 +7,19 @@ use axum::routing::post;
 use chassis::health::Health;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
+use chassis::postgres::{self, Database, DatabaseError};
 use contracts::auth::Credentials;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use crate::hashing::HashingError;
 use crate::login::{Login, LoginError};
-use chassis::postgres::{Database, DatabaseError};
 
 /// Every route of the service.
 pub(crate) fn routes(login: Login, database: Database, draining: CancellationToken) -> Router {
-    let health = Health::new(draining).check("PostgreSQL", move || {
+    let health = Health::new(draining).check(postgres::NAME, move || {
         let database = database.clone();
-        async move {
-            database.check().await.map_err(|error| match error {
-                DatabaseError::Unavailable(why) => why,
-                DatabaseError::Failed(error) => error.to_string(),
-            })
-        }
+        async move { database.check().await }
     });
     Router::new().route("/authenticate", post(authenticate)).with_state(login).merge(health.routes())
 }
@@ -46,7 +41,7 @@ impl From<LoginError> for Answer {
             }
             LoginError::Database(DatabaseError::Unavailable(why)) => {
                 tracing::warn!(why, "a log-in found PostgreSQL not available");
-                Self::unavailable("PostgreSQL")
+                Self::unavailable(postgres::NAME)
             }
             LoginError::Hashing(HashingError::Busy) => {
                 tracing::warn!("a log-in found too many under way");

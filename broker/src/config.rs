@@ -3,10 +3,11 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use chassis::amqp::AmqpArgs;
+use chassis::rpc::LoggerArgs;
 use chassis::service::Settings;
-use chassis::settings::{Common, parse_host_port, parse_http_url};
+use chassis::settings::{Common, parse_http_url};
 use clap::Parser;
-use secrecy::SecretString;
 use url::Url;
 
 /// The one entry of the system: takes actions and hands them to the services.
@@ -39,15 +40,9 @@ pub struct Config {
     )]
     pub mail_service_url: Url,
 
-    /// Where the logger serves RPC; several addresses with commas between them.
-    #[arg(
-        long,
-        env = "LOGGER_RPC_ADDR", value_parser = parse_host_port,
-        value_name = "logger:5001",
-        default_value = "127.0.0.1:5001",
-        value_delimiter = ','
-    )]
-    pub logger_rpc_addr: Vec<String>,
+    /// The logger.
+    #[command(flatten)]
+    pub logger: LoggerArgs,
 
     /// Where the logger serves HTTP, for `GET /health`.
     #[arg(
@@ -67,18 +62,9 @@ pub struct Config {
     )]
     pub listener_service_url: Url,
 
-    /// Where events are published.
-    #[arg(
-        long,
-        env = "RABBITMQ_URL",
-        value_name = "amqp://user:password@rabbitmq:5672/%2f?heartbeat=10",
-        hide_env_values = true
-    )]
-    pub rabbitmq_url: SecretString,
-
-    /// What the names of exchanges and queues begin with, so that two systems can share a server.
-    #[arg(long, env = "RABBITMQ_NAMESPACE", value_name = "staging-", default_value = "")]
-    pub rabbitmq_namespace: String,
+    /// RabbitMQ.
+    #[command(flatten)]
+    pub amqp: AmqpArgs,
 
     /// Which pages may call the broker: `*`, or origins with commas between them.
     #[arg(

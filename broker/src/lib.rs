@@ -40,9 +40,9 @@ pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
 /// Serves on `listener`; nothing that the broker calls has to be there yet.
 #[expect(clippy::unused_async, reason = "the same for every service, and others do wait")]
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
-    let topology = Topology::within(&config.rabbitmq_namespace);
-    let publisher = Publisher::start(&config.rabbitmq_url, topology.clone(), lifecycle)?;
-    let logger = LoggerClient::start(config.logger_rpc_addr.clone(), lifecycle);
+    let topology = Topology::within(&config.amqp.namespace);
+    let publisher = Publisher::start(&config.amqp.url, topology.clone(), lifecycle)?;
+    let logger = LoggerClient::start(config.logger.logger_rpc_addr.clone(), lifecycle);
     let app = App {
         auth: AuthClient::new(config.auth_service_url.clone(), config.auth_timeout),
         mailer: MailerClient::new(config.mail_service_url.clone(), config.mail_timeout),

@@ -82,7 +82,14 @@ pub(crate) fn cors(config: &Config) -> CorsLayer {
         )
     };
     let named = HeaderName::from_static;
-    let sent = [header::CONTENT_TYPE, named(PREFER), TRACEPARENT, X_REQUEST_ID, named(IDEMPOTENCY_KEY)];
+    let sent = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        named(PREFER),
+        TRACEPARENT,
+        X_REQUEST_ID,
+        named(IDEMPOTENCY_KEY),
+    ];
     let read = [X_REQUEST_ID, TRACEPARENT, header::RETRY_AFTER, header::LOCATION, named(PREFERENCE_APPLIED)];
     CorsLayer::new()
         .allow_origin(origins)

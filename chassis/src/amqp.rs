@@ -17,7 +17,7 @@ pub mod topology;
 pub use consumer::{Consumer, Flow};
 pub use delivery::{Delivery, Disposition};
 pub use publisher::{Publication, PublishError, Publisher};
-pub use server::{InvalidUrl, Standing};
+pub use server::{AmqpArgs, InvalidUrl, Standing};
 
 /// What people call the server, in readiness and in answers.
 pub const NAME: &str = "RabbitMQ";

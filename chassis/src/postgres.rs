@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::Args;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use thiserror::Error;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::retry;
 
@@ -24,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// After which PostgreSQL gives a statement up. Less than [`LIMIT`], so that one which is merely slow costs no
 /// connection.
 const STATEMENT_TIMEOUT: &str = "1500ms";
+/// After which PostgreSQL takes the locks from whoever left in the middle of a transaction.
+const ABANDONED: &str = "5s";
 /// How long a connection may take to show that it is alive.
 const PING: Duration = Duration::from_millis(500);
 /// How long an unused connection is kept.
@@ -100,6 +104,23 @@ impl fmt::Debug for Dsn {
     }
 }
 
+/// Where the database of a service is: a part of its settings.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseArgs {
+    /// The PostgreSQL database.
+    #[arg(
+        long,
+        env = "DSN",
+        value_name = "postgres://user:password@postgres:5432/database",
+        hide_env_values = true
+    )]
+    pub dsn: Dsn,
+
+    /// How many connections to PostgreSQL to keep at most: one answers thousands of look-ups a second.
+    #[arg(long, env = "DB_POOL_SIZE", value_name = "5", default_value = "5")]
+    pub db_pool_size: NonZeroU32,
+}
+
 /// The database of one service. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -110,13 +131,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// The database of `service` at `dsn`, with at most `size` connections and with the tables that `migrations`
-    /// make: a history of changes that only add, so that a replica that is older than the tables works with them.
-    /// Nothing is connected yet.
-    pub fn new(service: &str, dsn: &Dsn, size: NonZeroU32, migrations: &'static Migrator) -> Self {
-        let options = dsn.0.clone().application_name(&format!("switchboard-{service}"));
+    /// The database of `service` where the settings say, with the tables that `migrations` make: a history of changes
+    /// that only add, so that a replica that is older than the tables works with them. Nothing is connected yet.
+    pub fn new(service: &str, args: &DatabaseArgs, migrations: &'static Migrator) -> Self {
+        let options = args.dsn.0.clone().application_name(&format!("switchboard-{service}"));
         let pool = PgPoolOptions::new()
-            .max_connections(size.get())
+            .max_connections(args.db_pool_size.get())
             .acquire_timeout(LIMIT)
             .idle_timeout(IDLE)
             // The pool's own ping waits for as long as the acquisition may take.
@@ -124,7 +144,10 @@ impl Database {
             .before_acquire(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
             // The pool tests what it takes back, without a limit: a stalled connection would hold its place.
             .after_release(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
-            .connect_lazy_with(options.clone().options([("statement_timeout", STATEMENT_TIMEOUT)]));
+            .connect_lazy_with(options.clone().options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("idle_in_transaction_session_timeout", ABANDONED),
+            ]));
         Self { pool, options, migrations, open: Arc::default() }
     }
 
@@ -140,24 +163,36 @@ impl Database {
         Ok(migrated.map_err(|_| DatabaseError::too_slow())??)
     }
 
-    /// Waits for PostgreSQL and brings the tables up to date; a mismatch that no waiting mends is an error.
-    pub async fn await_tables(&self) -> Result<(), MigrationError> {
+    /// Waits for PostgreSQL, brings the tables up to date, does what `prepare` does, and lets requests in; closes the
+    /// connections at the end. Tables that no waiting mends are an error. The work of a background task.
+    pub async fn keep(
+        self,
+        prepare: impl Future<Output = ()>,
+        closing: CancellationToken,
+    ) -> anyhow::Result<()> {
         let migrate = || async {
             match self.migrate().await {
                 Err(MigrationError::Database(error)) => Err(error),
                 done_or_mismatch => Ok(done_or_mismatch),
             }
         };
-        retry::forever(NAME, migrate).await
-    }
-
-    /// Lets requests in: the tables are there, and what is to be in them from the start.
-    pub fn open(&self) {
-        self.open.store(true, Ordering::Release);
+        let opened = async {
+            retry::forever(NAME, migrate).await?;
+            prepare.await;
+            Ok::<_, MigrationError>(())
+        };
+        if let Some(opened) = closing.run_until_cancelled(opened).await {
+            opened?;
+            self.open.store(true, Ordering::Release);
+            closing.cancelled().await;
+        }
+        // So that PostgreSQL does not have to find out.
+        let _ = timeout(LIMIT, self.pool.close()).await;
+        Ok(())
     }
 
     /// Runs `work` with a connection. Whatever happens, the answer comes within two seconds; a connection whose
-    /// work did not end well, or was cancelled, is closed. Before [`Self::open`] nothing is run.
+    /// work did not end well, or was cancelled, is closed. Before the tables are there nothing is run.
     pub async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
@@ -166,7 +201,7 @@ impl Database {
         self.prepare(work).await
     }
 
-    /// As [`Self::run`], also before [`Self::open`]: for what has to be done first.
+    /// As [`Self::run`], also before requests are let in: for what has to be done first.
     pub async fn prepare<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
@@ -180,10 +215,13 @@ impl Database {
         timeout(LIMIT, work).await.unwrap_or_else(|_| Err(DatabaseError::too_slow()))
     }
 
-    /// Whether work can be done: for readiness.
-    pub async fn check(&self) -> Result<(), DatabaseError> {
-        self.prepare(async |connection: &mut PgConnection| connection.ping().await).await?;
-        self.require_open()
+    /// Whether work can be done, for readiness; `Err` says why not.
+    pub async fn check(&self) -> Result<(), String> {
+        let pinged = self.prepare(async |connection: &mut PgConnection| connection.ping().await).await;
+        pinged.and_then(|()| self.require_open()).map_err(|error| match error {
+            DatabaseError::Unavailable(why) => why,
+            DatabaseError::Failed(error) => error.to_string(),
+        })
     }
 
     fn require_open(&self) -> Result<(), DatabaseError> {
@@ -191,11 +229,6 @@ impl Database {
             return Ok(());
         }
         Err(DatabaseError::Unavailable("the tables are not up to date yet".to_owned()))
-    }
-
-    /// Closes the connections, so that PostgreSQL does not have to find out.
-    pub async fn close(&self) {
-        let _ = timeout(LIMIT, self.pool.close()).await;
     }
 }
 

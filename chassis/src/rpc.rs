@@ -9,7 +9,7 @@ mod failure;
 pub mod server;
 mod transport;
 
-pub use client::LoggerClient;
+pub use client::{LoggerArgs, LoggerClient};
 pub use failure::RpcFailure;
 
 #[cfg(test)]

@@ -41,9 +41,13 @@ async fn it_needs_no_rights_and_no_disk_to_write_to_and_ends_well() {
 
 #[tokio::test]
 async fn a_missing_secret_is_named_in_the_last_line() {
-    for (service, variable) in
-        [("auth", "DSN"), ("broker", "RABBITMQ_URL"), ("listener", "RABBITMQ_URL"), ("logger", "MONGO_URL")]
-    {
+    for (service, variable) in [
+        ("auth", "DSN"),
+        ("broker", "RABBITMQ_URL"),
+        ("listener", "RABBITMQ_URL"),
+        ("logger", "MONGO_URL"),
+        ("mailer", "DSN"),
+    ] {
         let container = run(service, &[]).await;
         assert_eq!(container.exit_code().await, "2");
         let log = container.logs().await;
@@ -81,6 +85,11 @@ async fn a_wrong_password_is_said_while_the_service_waits() {
         (
             "auth",
             "DSN=postgres://switchboard:wrong@postgres/users",
+            ["PostgreSQL", "password authentication failed"],
+        ),
+        (
+            "mailer",
+            "DSN=postgres://switchboard:wrong@postgres/mailer",
             ["PostgreSQL", "password authentication failed"],
         ),
         (

@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU16;
 
+use chassis::amqp::AmqpArgs;
+use chassis::rpc::LoggerArgs;
 use chassis::service::Settings;
-use chassis::settings::{Common, parse_host_port};
+use chassis::settings::Common;
 use clap::Parser;
-use secrecy::SecretString;
 
 /// Consumes what was published and hands it to the services.
 #[derive(Clone, Debug, Parser)]
@@ -19,28 +20,13 @@ pub struct Config {
     #[arg(long, env = "PORT", value_name = "8085", default_value = "8085")]
     pub port: NonZeroU16,
 
-    /// Where messages come from.
-    #[arg(
-        long,
-        env = "RABBITMQ_URL",
-        value_name = "amqp://user:password@rabbitmq:5672/%2f?heartbeat=10",
-        hide_env_values = true
-    )]
-    pub rabbitmq_url: SecretString,
+    /// RabbitMQ.
+    #[command(flatten)]
+    pub amqp: AmqpArgs,
 
-    /// What the names of exchanges and queues begin with, so that two systems can share a server.
-    #[arg(long, env = "RABBITMQ_NAMESPACE", value_name = "staging-", default_value = "")]
-    pub rabbitmq_namespace: String,
-
-    /// Where the logger serves RPC; several addresses with commas between them.
-    #[arg(
-        long,
-        env = "LOGGER_RPC_ADDR", value_parser = parse_host_port,
-        value_name = "logger:5001",
-        default_value = "127.0.0.1:5001",
-        value_delimiter = ','
-    )]
-    pub logger_rpc_addr: Vec<String>,
+    /// The logger.
+    #[command(flatten)]
+    pub logger: LoggerArgs,
 
     /// How many messages may be taken and not yet acknowledged: it bounds the memory.
     #[arg(long, env = "LISTENER_PREFETCH", value_name = "1000", default_value = "1000")]

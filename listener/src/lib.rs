@@ -31,11 +31,10 @@ pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
 /// Consumes, and serves health and metrics on `listener`; neither RabbitMQ nor the logger has to be there yet.
 #[expect(clippy::unused_async, reason = "the same for every service, and others do wait")]
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
-    let topology = Topology::within(&config.rabbitmq_namespace);
+    let topology = Topology::within(&config.amqp.namespace);
     let flow = Flow { prefetch: config.listener_prefetch.get(), batch: config.listener_batch.get().into() };
-    let consumer =
-        Consumer::new(&config.rabbitmq_url, topology.clone(), &topology.log_queue, flow, lifecycle)?;
-    let logger = LoggerClient::start(config.logger_rpc_addr, lifecycle);
+    let consumer = Consumer::new(&config.amqp.url, topology.clone(), &topology.log_queue, flow, lifecycle)?;
+    let logger = LoggerClient::start(config.logger.logger_rpc_addr, lifecycle);
 
     let (rabbitmq, asked) = (consumer.standing(), logger.clone());
     let health = Health::new(lifecycle.draining())

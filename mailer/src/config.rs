@@ -1,9 +1,9 @@
 //! The mailer's settings.
 
-use std::num::NonZeroU32;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
-use chassis::postgres::Dsn;
+use chassis::postgres::DatabaseArgs;
 use chassis::service::Settings;
 use chassis::settings::Common;
 use clap::{Parser, ValueEnum};
@@ -22,22 +22,17 @@ pub struct Config {
     #[arg(long, env = "PORT", value_name = "8083", default_value = "8083")]
     pub port: u16,
 
-    /// The PostgreSQL database of the ledger.
-    #[arg(
-        long,
-        env = "DSN",
-        value_name = "postgres://user:password@postgres:5432/mailer",
-        hide_env_values = true
-    )]
-    pub dsn: Dsn,
-
-    /// How many connections to PostgreSQL to keep at most.
-    #[arg(long, env = "DB_POOL_SIZE", value_name = "5", default_value = "5")]
-    pub db_pool_size: NonZeroU32,
+    /// The ledger.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 
     /// How long a mail that is being sent is left to whoever sends it; at least 5 s longer than `MAIL_TIMEOUT`.
     #[arg(long, env = "MAIL_LEASE", value_name = "30s", default_value = "30s", value_parser = humantime::parse_duration)]
     pub mail_lease: Duration,
+
+    /// How many days a mail is remembered: a request for it that comes again later is sent again.
+    #[arg(long, env = "MAIL_LEDGER_DAYS", value_name = "30", default_value = "30")]
+    pub mail_ledger_days: NonZeroU16,
 
     /// The SMTP server: a name or an address.
     #[arg(long, env = "MAIL_HOST", value_name = "smtp.example.com", default_value = "localhost")]

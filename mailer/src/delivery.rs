@@ -1,8 +1,8 @@
 //! The way of one mail: made, handed over, counted and logged.
 //!
 //! It is claimed in the [`ledger`](crate::ledger), handed over, and recorded there: a mail that is asked for again is
-//! not sent again. The handing over is in a task of its own, which goes on when the client that asked for it has
-//! left: nobody would learn otherwise whether the mail was sent. [`crate::transport`] is next.
+//! not sent again. All of that is in a task of its own, which goes on when the client that asked for it has left:
+//! nobody would learn otherwise whether the mail was sent. [`crate::transport`] is next.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,12 +41,9 @@ pub(crate) enum DeliveryError {
     /// The id belongs to another mail.
     #[error("the id belongs to another mail")]
     Conflict,
-    /// Nothing is known of it, or its outcome could not be recorded.
+    /// It could not be claimed, and was not sent.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// It was sent, and the ledger does not know that yet.
-    #[error("the mail was sent and could not be recorded")]
-    Unrecorded,
     /// The task that sent it has died.
     #[error("the sending of a mail ended without an outcome")]
     Lost,
@@ -57,23 +54,20 @@ pub(crate) struct Delivery {
     templates: Templates,
     sender: Sender,
     ledger: Ledger,
-    lease: Duration,
     transport: Arc<Transport>,
     metrics: Arc<MailMetrics>,
     under_way: TaskTracker,
 }
 
 impl Delivery {
-    /// Mails without a sender come from `sender`. A claim in `ledger` is good for `lease`.
+    /// Mails without a sender come from `sender`.
     pub(crate) fn new(
         templates: Templates,
         sender: Sender,
         ledger: Ledger,
-        lease: Duration,
         transport: Arc<Transport>,
     ) -> Self {
-        let (metrics, under_way) = (Arc::default(), TaskTracker::new());
-        Self { templates, sender, ledger, lease, transport, metrics, under_way }
+        Self { templates, sender, ledger, transport, metrics: Arc::default(), under_way: TaskTracker::new() }
     }
 
     /// The mails that are being handed over.
@@ -95,33 +89,32 @@ impl Delivery {
             self.metrics.record(Outcome::Refused, started.elapsed());
             DeliveryError::Invalid(violations)
         })?;
-        let receipt = Receipt { id, message_id: message.message_id().to_owned() };
-        let lease = match self.ledger.claim(id, digest).await? {
-            Claim::Granted(lease) => lease,
-            Claim::Sent => return Ok(receipt),
-            Claim::Failed(why) => return Err(DeliveryError::Failed(read(&why))),
-            Claim::UnderWay(longest) => return Err(DeliveryError::UnderWay(longest)),
-            Claim::Conflict => return Err(DeliveryError::Conflict),
-        };
-        let (transport, metrics) = (Arc::clone(&self.transport), Arc::clone(&self.metrics));
-        let (ledger, patience) = (self.ledger.clone(), self.lease);
+        let (ledger, transport) = (self.ledger.clone(), Arc::clone(&self.transport));
+        let metrics = Arc::clone(&self.metrics);
         let sending = self.under_way.spawn(context.scope("send mail", move |_| async move {
+            let receipt = Receipt { id, message_id: message.message_id().to_owned() };
+            let lease = match ledger.claim(id, digest).await? {
+                Claim::Granted(lease) => lease,
+                Claim::Sent => return Ok(receipt),
+                Claim::Failed(why) => return Err(DeliveryError::Failed(read(&why))),
+                Claim::UnderWay(longest) => return Err(DeliveryError::UnderWay(longest)),
+                Claim::Conflict => return Err(DeliveryError::Conflict),
+            };
             if lease.again {
                 metrics.resent();
-                tracing::warn!(mail = %id, attempt = lease.attempt, "a mail is sent again: nobody knows whether it was taken");
+                let attempt = lease.attempt;
+                tracing::warn!(mail = %id, attempt, "a mail is sent again: nobody knows whether it was taken");
             }
             let result = transport.send(&message).await;
             let outcome = outcome(&result);
             metrics.record(outcome, started.elapsed());
             note(id, &message, outcome, started, result.as_ref().err());
             // Where nobody knows whether it was taken, the lease runs out before it is sent again.
-            let recorded = match end(&result, outcome) {
-                Some(end) => record(&ledger, lease, end, patience).await,
-                None => false,
-            };
+            if let Some(end) = end(&result, outcome) {
+                record(&ledger, lease, end).await;
+            }
             match result {
-                Ok(()) if recorded => Ok(receipt),
-                Ok(()) => Err(DeliveryError::Unrecorded),
+                Ok(()) => Ok(receipt),
                 Err(SendError::Refused { place, code, text }) => {
                     Err(DeliveryError::Failed(refusal(place, code, &text)))
                 }
@@ -132,25 +125,22 @@ impl Delivery {
     }
 }
 
-/// Records how a mail ended, as often as it takes while the lease lasts. `false`: the ledger does not know.
-async fn record(ledger: &Ledger, lease: Lease, end: End, patience: Duration) -> bool {
+/// Records how a mail ended, however long it takes: nobody else knows.
+async fn record(ledger: &Ledger, lease: Lease, end: End) {
     let mut pause = Pause::default();
-    let recorded = async {
-        loop {
-            match ledger.record(lease, end.clone()).await {
-                Ok(true) => return true,
-                Ok(false) => {
-                    tracing::warn!(mail = %lease.id, "somebody else has the mail now: it took longer than its lease");
-                    return false;
-                }
-                Err(error) => {
-                    tracing::warn!(mail = %lease.id, %error, "what became of a mail is not recorded yet");
-                    tokio::time::sleep(pause.grow()).await;
-                }
+    loop {
+        match ledger.record(lease, end.clone()).await {
+            Ok(true) => return,
+            Ok(false) => {
+                tracing::warn!(mail = %lease.id, "somebody else has the mail now: its lease had run out");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(mail = %lease.id, %error, "what became of a mail is not recorded yet");
+                tokio::time::sleep(pause.grow()).await;
             }
         }
-    };
-    tokio::time::timeout(patience, recorded).await.unwrap_or(false)
+    }
 }
 
 /// What the ledger keeps of an outcome; nothing of one that is not known.

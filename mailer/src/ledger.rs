@@ -2,13 +2,16 @@
 //!
 //! A mail is claimed before it is sent, with a lease, and its outcome is recorded after. Whoever dies in between
 //! leaves a lease that runs out; the next claim takes it over and sends the mail again, with the same Message-ID:
-//! nobody can know whether the mail server had it already. That is counted.
+//! nobody can know whether the mail server had it already. That is counted. A mail is forgotten after some weeks
+//! ([`sweep`]).
 //!
 //! Claims and records that come together share a transaction ([`writer`]), as single ones would each wait for the
 //! disk.
 
+mod sweep;
 mod writer;
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use chassis::lifecycle::Lifecycle;
@@ -107,9 +110,15 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Starts the task that writes. A claim is good for `lease`.
-    pub(crate) fn start(database: Database, lease: Duration, lifecycle: &Lifecycle) -> Self {
+    /// Starts the task that writes, and one that removes what is older than so many days. A claim is good for `lease`.
+    pub(crate) fn start(
+        database: Database,
+        lease: Duration,
+        days: NonZeroU16,
+        lifecycle: &Lifecycle,
+    ) -> Self {
         let (calls, received) = mpsc::channel(WAITING);
+        lifecycle.background("ledger sweep", sweep::run(database.clone(), days, lifecycle.closing()));
         let writer = Writer { database, lease };
         lifecycle.background("ledger", writer.run(received, lifecycle.closing()));
         Self { calls }

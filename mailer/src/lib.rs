@@ -24,7 +24,6 @@ use chassis::lifecycle::Lifecycle;
 use chassis::postgres::{self, Database};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 
@@ -59,9 +58,9 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let templates = Templates::load().context("the built-in templates do not load")?;
     let transport = Arc::new(Transport::new(&config)?);
     let sender = Sender::new(&config.from_name, &config.from_address);
-    let database = Database::new("mailer", &config.dsn, config.db_pool_size, &MIGRATIONS);
-    let ledger = Ledger::start(database.clone(), config.mail_lease, lifecycle);
-    let delivery = Delivery::new(templates, sender, ledger, config.mail_lease, Arc::clone(&transport));
+    let database = Database::new("mailer", &config.database, &MIGRATIONS);
+    let ledger = Ledger::start(database.clone(), config.mail_lease, config.mail_ledger_days, lifecycle);
+    let delivery = Delivery::new(templates, sender, ledger, Arc::clone(&transport));
 
     let probed = Arc::clone(&transport);
     let asked = database.clone();
@@ -72,17 +71,16 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
         })
         .check(postgres::NAME, move || {
             let database = asked.clone();
-            async move { database.check().await.map_err(|error| error.to_string()) }
+            async move { database.check().await }
         });
-    lifecycle.background("database", keep(database, lifecycle.closing()));
+    lifecycle.background("database", database.keep(std::future::ready(()), lifecycle.closing()));
 
     let under_way = delivery.under_way();
     let routes = routes::routes(Arc::new(delivery), health);
-    lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
-    let stopping = lifecycle.stopping();
-    lifecycle.spawn("deliveries", async move {
+    let serving = server::serve(listener, routes, lifecycle.stopping());
+    lifecycle.spawn("http", async move {
+        serving.await?;
         // A mail whose client has left is in nobody's request any more; it is waited for all the same.
-        stopping.cancelled().await;
         under_way.close();
         under_way.wait().await;
         Ok(())
@@ -92,16 +90,5 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
         transport.keep_up(closing).await;
         Ok(())
     });
-    Ok(())
-}
-
-/// Opens the database as soon as PostgreSQL is there, and closes it at the end.
-async fn keep(database: Database, closing: CancellationToken) -> anyhow::Result<()> {
-    if let Some(tables) = closing.run_until_cancelled(database.await_tables()).await {
-        tables?;
-        database.open();
-        closing.cancelled().await;
-        database.close().await;
-    }
     Ok(())
 }

@@ -62,10 +62,6 @@ impl From<DeliveryError> for Answer {
             DeliveryError::Ledger(LedgerError::Failed(_)) => {
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the ledger of mails could not be written")
             }
-            DeliveryError::Unrecorded => Self::failed(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("the mail was sent, but {} was not there to record that", postgres::NAME),
-            ),
             DeliveryError::Lost => {
                 let message = "the mail was lost because of a mistake in this service";
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, message)

@@ -1,16 +1,18 @@
 //! Registering users.
 
+use std::num::NonZeroU32;
+
 use auth::MIGRATIONS;
 use auth::users::{self, NewUser, RegisterError};
-use chassis::postgres::Database;
+use chassis::postgres::{Database, DatabaseArgs};
 use futures_util::future::join_all;
 use sqlx::{Connection as _, PgPool};
 use testkit::postgres::TestDatabase;
 
 async fn tables() -> TestDatabase {
     let database = TestDatabase::create("DSN").await;
-    let dsn = database.dsn().parse().unwrap();
-    Database::new("auth", &dsn, 1.try_into().unwrap(), &MIGRATIONS).migrate().await.unwrap();
+    let args = DatabaseArgs { dsn: database.dsn().parse().unwrap(), db_pool_size: NonZeroU32::MIN };
+    Database::new("auth", &args, &MIGRATIONS).migrate().await.unwrap();
     database
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::Args;
 use futures_util::StreamExt as _;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind, Event};
@@ -31,6 +32,28 @@ const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Where RabbitMQ is: a part of a service's settings.
+#[derive(Args, Clone, Debug)]
+pub struct AmqpArgs {
+    /// Where events are published and consumed.
+    #[arg(
+        long = "rabbitmq-url",
+        env = "RABBITMQ_URL",
+        value_name = "amqp://user:password@rabbitmq:5672/%2f?heartbeat=10",
+        hide_env_values = true
+    )]
+    pub url: SecretString,
+
+    /// What the names of exchanges and queues begin with, so that two systems can share a server.
+    #[arg(
+        long = "rabbitmq-namespace",
+        env = "RABBITMQ_NAMESPACE",
+        value_name = "staging-",
+        default_value = ""
+    )]
+    pub namespace: String,
+}
 
 /// `RABBITMQ_URL` can't be used. The text never contains the URL, which holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -10,6 +10,7 @@ mod weight;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use contracts::log::Entry;
 use contracts::logger::{AppendError, MAX_FRAME, Stored};
 use tarpc::client::RpcError;
@@ -22,6 +23,7 @@ use super::RpcFailure;
 use crate::breaker::Breaker;
 use crate::lifecycle::Lifecycle;
 use crate::request::RequestContext;
+use crate::settings::parse_host_port;
 
 /// How long one entry may take. Longer than the logger waits for its own server, so that its answer is seen.
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
@@ -37,6 +39,21 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const ATTEMPTS: usize = 3;
 /// A batch is sent in pieces of about this many bytes.
 const PIECE: usize = MAX_FRAME / 4;
+
+/// Where the logger is: a part of a service's settings.
+#[derive(Args, Clone, Debug)]
+pub struct LoggerArgs {
+    /// Where the logger serves RPC; several addresses with commas between them.
+    #[arg(
+        long,
+        env = "LOGGER_RPC_ADDR",
+        value_parser = parse_host_port,
+        value_name = "logger:5001",
+        default_value = "127.0.0.1:5001",
+        value_delimiter = ','
+    )]
+    pub logger_rpc_addr: Vec<String>,
+}
 
 /// A client of the logger. Clones share their connections.
 #[derive(Clone, Debug)]

@@ -43,8 +43,7 @@ async fn poison_in_a_batch_is_kept_and_its_neighbours_are_stored() {
     }
     listener.is_ready().await;
     listener.stop().await;
-    stand.counts(&stand.topology.log_queue, 0).await;
-    stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.is_done().await;
     stand.clean().await;
 }
 
@@ -70,8 +69,7 @@ async fn headers_larger_than_a_frame_cost_their_neighbours_nothing() {
     assert_eq!(letter.properties.message_id().as_ref().map(lapin::types::ShortString::as_str), Some("large"));
     listener.is_ready().await;
     listener.stop().await;
-    stand.counts(&stand.topology.log_queue, 0).await;
-    stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.is_done().await;
     stand.clean().await;
 }
 

@@ -19,8 +19,7 @@ async fn rabbitmq_cut_and_restored() {
         stand.logger.has(round * 200 + 200).await;
     }
     listener.stop().await;
-    stand.counts(&stand.topology.log_queue, 0).await;
-    stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.is_done().await;
     stand.clean().await;
 }
 
@@ -50,8 +49,7 @@ async fn the_logger_cut_and_restored() {
     stand.logger.has(300).await;
     listener.is_ready().await;
     listener.stop().await;
-    stand.counts(&stand.topology.log_queue, 0).await;
-    stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.is_done().await;
     stand.clean().await;
 }
 
@@ -66,8 +64,7 @@ async fn the_logger_without_its_mongodb() {
     stand.logger.set(Mood::Stores);
     stand.logger.has(300).await;
     listener.stop().await;
-    stand.counts(&stand.topology.log_queue, 0).await;
-    stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.is_done().await;
     stand.clean().await;
 }
 

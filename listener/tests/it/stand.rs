@@ -230,6 +230,12 @@ impl Stand {
         self.connection.create_channel().await.unwrap()
     }
 
+    /// Waits until the log queue is empty, and sees that nothing died.
+    pub(crate) async fn is_done(&self) {
+        self.counts(&self.topology.log_queue, 0).await;
+        self.counts(&self.topology.dead_queue, 0).await;
+    }
+
     pub(crate) async fn clean(self) {
         testkit::rabbitmq::clean(&self.topology).await;
     }

@@ -19,8 +19,7 @@ async fn a_stop_in_the_middle_of_a_batch_finishes_it_and_leaves_the_rest() {
     let listener = stand.start().await;
     stand.logger.has(400).await;
     listener.stop().await;
-    stand.counts(&stand.topology.log_queue, 0).await;
-    stand.counts(&stand.topology.dead_queue, 0).await;
+    stand.is_done().await;
     stand.clean().await;
 }
 

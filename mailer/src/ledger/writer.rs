@@ -29,6 +29,11 @@ impl Writer {
     ) -> anyhow::Result<()> {
         let mut held = Vec::new();
         loop {
+            while held.len() < BATCH
+                && let Ok(call) = calls.try_recv()
+            {
+                held.push(call);
+            }
             if held.is_empty() && calls.recv_many(&mut held, BATCH).await == 0 {
                 // Nobody asks any more. Ending before the service does would look like a crash.
                 closing.cancelled().await;

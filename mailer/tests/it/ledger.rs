@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -228,4 +229,63 @@ async fn an_outcome_waits_for_the_ledger_to_come_back() {
     assert_eq!(mailer.send_as(&id, &mail).await.status, 202);
     assert_eq!(server.mails().len(), 1);
     mailer.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_old_is_forgotten_and_nothing_else() {
+    let database = TestDatabase::create("DSN").await;
+    let server = Fake::start(|_| Act::Usual).await;
+    let port = server.address().port();
+    let start = || Mailer::start_on(database.dsn(), "127.0.0.1", port, &["--mail-ledger-days=7"]);
+    let mailer = start().await;
+    mailer.has_its_ledger().await;
+    let (old, new) = (id(), id());
+    for id in [&old, &new] {
+        assert_eq!(mailer.send_as(id, &mail("you@example.com")).await.status, 202);
+    }
+    mailer.stop().await;
+    let mut connection = database.connect().await;
+    sqlx::query("UPDATE mails SET updated_at = now() - interval '8 days' WHERE id = $1::uuid")
+        .bind(&old)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let mailer = start().await;
+    let connection = tokio::sync::Mutex::new(connection);
+    eventually(PATIENCE, "one is forgotten", || async {
+        let query = sqlx::query_scalar("SELECT id::text FROM mails");
+        let left: Vec<String> = query.fetch_all(&mut *connection.lock().await).await.unwrap();
+        if left == [new.clone()] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_whose_client_has_left_before_it_was_claimed_is_sent() {
+    let database = TestDatabase::create("DSN").await;
+    let proxy = FaultProxy::to(&database.server()).await;
+    let server = Fake::start(|_| Act::Usual).await;
+    let port = server.address().port();
+    let mailer = Mailer::start_on(&database.dsn_through(proxy.address()), "127.0.0.1", port, &[]).await;
+    mailer.readiness(200).await;
+    proxy.stall();
+    let (id, mail) = (id(), mail("you@example.com"));
+    let asking = mailer.send_as(&id, &mail);
+    assert!(tokio::time::timeout(Duration::from_millis(500), asking).await.is_err(), "the ledger is stalled");
+    proxy.restore();
+    eventually(PATIENCE, "the mail is sent", || async {
+        if server.mails().len() == 1 { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    assert_eq!(mailer.send_as(&id, &mail).await.status, 202);
+    assert_eq!(server.mails().len(), 1);
+    mailer.stop().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "MAIL_LEASE must be at least 5s longer than MAIL_TIMEOUT")]
+async fn a_lease_shorter_than_a_sending_stops_the_start() {
+    let server = Fake::start(|_| Act::Usual).await;
+    Mailer::start(server.address(), &["--mail-lease=12s", "--mail-timeout=10s"]).await;
 }
