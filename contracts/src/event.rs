@@ -14,13 +14,16 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub struct CloudEvent<T> {
     /// Always `1.0`.
     pub specversion: SpecVersion,
-    /// The id of the event: of the request that caused it, where there is exactly one event a request.
+    /// The id of the event: of the action, where the event is what asks for it.
     pub id: Uuid,
     /// Who published it: `switchboard/broker`.
     pub source: String,
     /// What happened, and the routing key that it is published with: `log.info`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The action that it tells of, where its own id is another one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subject: Option<Uuid>,
     /// When it happened.
     pub time: DateTime<Utc>,
     /// Always JSON.
@@ -51,6 +54,7 @@ impl<T> CloudEvent<T> {
             id,
             source: source.to_owned(),
             kind: kind.into(),
+            subject: None,
             time,
             datacontenttype: "application/json".to_owned(),
             traceparent: None,

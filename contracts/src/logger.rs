@@ -1,12 +1,14 @@
 //! The logger's RPC: a tarpc service over TCP, MessagePack on the wire.
 //!
-//! The client is `chassis::rpc`; the server is the `logger` crate. Every call may be repeated: an entry whose
-//! id is there already is not written again.
+//! The client is `chassis::rpc`; the server is the `logger` crate. Every call may be repeated: an entry, a
+//! step or a letter whose id is there already is not written again.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::dead_letter::Letter;
 use crate::log::Entry;
+use crate::trail::Step;
 
 /// The largest frame on the wire, in bytes: a body of 1 MiB with room for what surrounds it, several times
 /// over for a batch.
@@ -20,6 +22,12 @@ pub trait Logger {
 
     /// Stores entries that came together; one answer for each, in their order.
     async fn append_all(entries: Vec<Entry>) -> Vec<Result<Stored, AppendError>>;
+
+    /// Adds steps to the trails of their actions; one answer for each, in their order.
+    async fn record(steps: Vec<Step>) -> Vec<Result<Stored, AppendError>>;
+
+    /// Keeps dead letters; one answer for each, in their order.
+    async fn bury(letters: Vec<Letter>) -> Vec<Result<Stored, AppendError>>;
 }
 
 /// How an entry came to be durable.

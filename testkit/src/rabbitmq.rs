@@ -12,11 +12,14 @@ pub async fn clean(topology: &Topology) {
         .await
         .expect("RabbitMQ is there");
     let channel = connection.create_channel().await.expect("a channel");
-    for queue in [&topology.log_queue, &topology.dead_queue] {
+    let retries = topology.retries.iter().map(|retry| &retry.name);
+    let queues = [&topology.log_queue, &topology.mail_queue, &topology.trail_queue];
+    let queues = queues.into_iter().chain([&topology.dead_queue, &topology.unreadable_queue]);
+    for queue in queues.chain(retries.clone()) {
         let options = QueueDeleteOptions::default();
         channel.queue_delete(queue.as_str().into(), options).await.expect("the queue can be deleted");
     }
-    for exchange in [&topology.events, &topology.logs_topic] {
+    for exchange in [&topology.events, &topology.logs_topic].into_iter().chain(retries) {
         let options = ExchangeDeleteOptions::default();
         channel
             .exchange_delete(exchange.as_str().into(), options)

@@ -14,16 +14,14 @@ mod session;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contracts::topology::Topology;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::batch::Work;
 use self::session::{Ended, Session, is_unreadable};
-use super::dead::DeadLetters;
 use super::server::{ConnectError, InvalidUrl, Server, Standing, State};
-use super::{Delivery, Disposition, NAME};
+use super::{Delivery, Disposition, NAME, Onward};
 use crate::lifecycle::Lifecycle;
 use crate::request::RequestContext;
 use crate::retry::{Pause, forever};
@@ -57,30 +55,28 @@ impl Flow {
 #[derive(Debug)]
 pub struct Consumer {
     server: Server,
-    topology: Topology,
     queue: String,
     flow: Flow,
-    dead: Arc<DeadLetters>,
+    onward: Onward,
     stopping: CancellationToken,
     state: watch::Sender<State>,
     standing: Standing,
 }
 
 impl Consumer {
-    /// A consumer of `queue`, one of the queues of `topology`. `url` is the setting `RABBITMQ_URL`. Nothing is
-    /// connected before [`Self::run`].
+    /// A consumer of `queue`, one of the queues of the topology. `url` is the setting `RABBITMQ_URL`. What can't be
+    /// worked on goes `onward`. Nothing is connected before [`Self::run`].
     pub fn new(
         url: &SecretString,
-        topology: Topology,
         queue: &str,
         flow: Flow,
+        onward: Onward,
         lifecycle: &Lifecycle,
     ) -> Result<Self, InvalidUrl> {
         let server = Server::parse(url)?;
-        let dead = Arc::new(DeadLetters::new(server.clone(), topology.clone(), lifecycle.clone()));
         let (state, standing) = Standing::new();
         let (queue, stopping) = (queue.to_owned(), lifecycle.stopping());
-        Ok(Self { server, topology, queue, flow, dead, stopping, state, standing })
+        Ok(Self { server, queue, flow, onward, stopping, state, standing })
     }
 
     /// Whether it is consuming, for readiness.
@@ -96,7 +92,7 @@ impl Consumer {
         H: Fn(RequestContext, Batch) -> F + Send + Sync + 'static,
         F: Future<Output = Vec<Disposition>> + Send + 'static,
     {
-        let work = Work::new(&self.queue, handler, Arc::clone(&self.dead), self.stopping.clone());
+        let work = Work::new(&self.queue, handler, self.onward.clone(), self.stopping.clone());
         let mut pause = Pause::default();
         // How many messages are to be taken one by one: see `Ended::Unreadable`.
         let mut careful = 0;
@@ -138,7 +134,7 @@ impl Consumer {
     /// Opens a session. A message that can't be read may end it while it is being opened: that is no reason to
     /// wait longer and longer.
     async fn open(&self, flow: Flow) -> Result<Result<Session, Ended>, ConnectError> {
-        let result = Session::open(&self.server, &self.topology, &self.queue, flow).await;
+        let result = Session::open(&self.server, self.onward.topology(), &self.queue, flow).await;
         match result {
             Ok(session) => Ok(Ok(session)),
             Err(ConnectError::Server(error)) if is_unreadable(&error) => {

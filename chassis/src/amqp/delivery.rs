@@ -1,8 +1,10 @@
 //! What a consumer is given, and what it says of it.
 
 use chrono::{DateTime, Utc};
+use contracts::topology::{Retry, Topology};
 use lapin::types::AMQPValue;
 
+use super::onward::{ATTEMPTS, EXCHANGE, ROUTING_KEY};
 use crate::request::TRACEPARENT;
 use crate::trace::TraceContext;
 
@@ -15,9 +17,11 @@ pub struct Delivery(pub(super) lapin::message::Delivery);
 pub enum Disposition {
     /// Its effect is durable: it leaves the queue.
     Done,
-    /// It could not be worked on, and may be later: back into the queue. The delivery counts against the
-    /// queue's limit and comes again at once, so this is for a consumer that is stopping.
-    Retry,
+    /// It was not worked on: back into the queue. The delivery counts against the queue's limit and comes again at
+    /// once, so this is for a consumer that is stopping.
+    Requeue,
+    /// It could not be worked on, and may be later: it waits there, and comes back.
+    Later(Retry),
     /// It never can be: to the dead letters, with the reason.
     Dead(String),
 }
@@ -29,14 +33,32 @@ impl From<lapin::message::Delivery> for Delivery {
 }
 
 impl Delivery {
-    /// The exchange that it was published to; empty when straight to the queue.
+    /// The exchange that it was first published to, also where it comes from a wait or from the dead letters; empty
+    /// when straight to the queue.
     pub fn exchange(&self) -> &str {
-        self.0.exchange.as_str()
+        self.origin(EXCHANGE).unwrap_or(self.0.exchange.as_str())
     }
 
-    /// The routing key that it was published with.
+    /// The routing key that it was first published with.
     pub fn routing_key(&self) -> &str {
-        self.0.routing_key.as_str()
+        self.origin(ROUTING_KEY).unwrap_or(self.0.routing_key.as_str())
+    }
+
+    /// What a header says of where it was first published, where it came straight to the queue.
+    fn origin(&self, name: &str) -> Option<&str> {
+        if self.0.exchange.as_str().is_empty() { self.header(name) } else { None }
+    }
+
+    /// Which attempt this is, from 1: the waits behind it are counted, as [`Disposition::Later`] makes them.
+    pub fn attempt(&self) -> u32 {
+        let failed = self.number(ATTEMPTS).and_then(|failed| u32::try_from(failed).ok());
+        failed.unwrap_or_default().saturating_add(1)
+    }
+
+    /// Where it waits after this attempt; `None` after the last.
+    pub fn wait<'a>(&self, topology: &'a Topology) -> Option<&'a Retry> {
+        let place = usize::try_from(self.attempt()).ok()?.checked_sub(1)?;
+        topology.retries.get(place)
     }
 
     /// The content type, if it was given.
@@ -71,17 +93,20 @@ impl Delivery {
 
     /// How often it has been delivered before this time, as the queue counts.
     pub fn redeliveries(&self) -> u64 {
-        let count =
-            self.0.properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
-        match count {
-            Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            Some(AMQPValue::LongInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            Some(AMQPValue::ShortInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            Some(AMQPValue::ShortShortInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            Some(AMQPValue::LongUInt(count)) => u64::from(*count),
-            Some(AMQPValue::ShortUInt(count)) => u64::from(*count),
-            Some(AMQPValue::ShortShortUInt(count)) => u64::from(*count),
-            _ => 0,
+        self.number("x-delivery-count").and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
+    }
+
+    /// A header, where it is a whole number.
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
+        match self.0.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongLongInt(number) => Some(*number),
+            AMQPValue::LongInt(number) => Some((*number).into()),
+            AMQPValue::ShortInt(number) => Some((*number).into()),
+            AMQPValue::ShortShortInt(number) => Some((*number).into()),
+            AMQPValue::LongUInt(number) => Some((*number).into()),
+            AMQPValue::ShortUInt(number) => Some((*number).into()),
+            AMQPValue::ShortShortUInt(number) => Some((*number).into()),
+            _ => None,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Declaring what stands already changes nothing, so whoever connects declares everything. What stands with
 //! other arguments is left alone and named: the server never changes a queue.
 
-use contracts::topology::{LOG_BINDING, Topology};
+use contracts::topology::{LOG_BINDING, MAIL_BINDINGS, Retry, TRAIL_BINDINGS, Topology};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -40,6 +40,12 @@ pub enum TopologyError {
     Server(#[from] lapin::Error),
 }
 
+/// An exchange.
+struct Exchange<'a> {
+    name: &'a str,
+    kind: ExchangeKind,
+}
+
 /// A queue, and what flows into it.
 struct Queue<'a> {
     name: &'a str,
@@ -68,6 +74,20 @@ impl<'a> Queue<'a> {
         queue
     }
 
+    /// One in which messages wait before they return to the queue that their routing key names. It keeps each until it
+    /// has arrived there.
+    fn retry(retry: &'a Retry) -> Self {
+        let mut queue = Self::quorum(&retry.name);
+        let delay = i64::try_from(retry.delay.as_millis()).unwrap_or(i64::MAX);
+        queue.arguments.extend([
+            ("x-message-ttl", AMQPValue::LongLongInt(delay)),
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ]);
+        queue.bound(&retry.name, "")
+    }
+
     /// Bound to `exchange` for the routing keys that match `pattern`.
     fn bound(mut self, exchange: &'a str, pattern: &'a str) -> Self {
         self.bindings.push((exchange, pattern));
@@ -76,26 +96,34 @@ impl<'a> Queue<'a> {
 }
 
 /// Everything there is to be, in an order in which each has what it needs.
-fn plan(topology: &Topology) -> (Vec<&str>, Vec<Queue<'_>>) {
-    let Topology { events, logs_topic, log_queue, dead_queue } = topology;
-    let exchanges = vec![events.as_str(), logs_topic];
-    let queues = vec![
-        Queue::quorum(dead_queue),
+fn plan(topology: &Topology) -> (Vec<Exchange<'_>>, Vec<Queue<'_>>) {
+    let Topology { events, logs_topic, log_queue, mail_queue, trail_queue, .. } = topology;
+    let Topology { dead_queue, unreadable_queue, retries, .. } = topology;
+    let topics = [events, logs_topic].map(|name| Exchange { name, kind: ExchangeKind::Topic });
+    let waits = retries.iter().map(|retry| Exchange { name: &retry.name, kind: ExchangeKind::Fanout });
+    let mut queues = vec![
+        Queue::quorum(unreadable_queue),
+        Queue::work(dead_queue, unreadable_queue),
         Queue::work(log_queue, dead_queue).bound(events, LOG_BINDING).bound(logs_topic, LOG_BINDING),
+        MAIL_BINDINGS.iter().fold(Queue::work(mail_queue, dead_queue), |queue, key| queue.bound(events, key)),
+        TRAIL_BINDINGS
+            .iter()
+            .fold(Queue::work(trail_queue, dead_queue), |queue, key| queue.bound(events, key)),
     ];
-    (exchanges, queues)
+    queues.extend(retries.iter().map(Queue::retry));
+    (topics.into_iter().chain(waits).collect(), queues)
 }
 
 /// Declares everything over a channel of its own, because a mismatch closes the channel.
 pub(super) async fn declare(connection: &Connection, topology: &Topology) -> Result<(), TopologyError> {
     let channel = connection.create_channel().await?;
     let (exchanges, queues) = plan(topology);
-    for exchange in exchanges {
+    for Exchange { name, kind } in exchanges {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         channel
-            .exchange_declare(short(exchange)?, ExchangeKind::Topic, options, FieldTable::default())
+            .exchange_declare(short(name)?, kind, options, FieldTable::default())
             .await
-            .map_err(|error| explain("exchange", exchange, error))?;
+            .map_err(|error| explain("exchange", name, error))?;
     }
     for queue in queues {
         declare_queue(&channel, &queue).await?;
@@ -151,9 +179,15 @@ mod tests {
     fn a_queue_is_declared_after_the_one_that_its_dead_letters_go_to() {
         let topology = Topology::within("x-");
         let (exchanges, queues) = plan(&topology);
-        assert_eq!(exchanges, ["x-switchboard.events", "x-logs_topic"]);
+        let exchanges: Vec<_> = exchanges.iter().map(|exchange| exchange.name).collect();
+        assert_eq!(exchanges[..3], ["x-switchboard.events", "x-logs_topic", "x-switchboard.retry.1000ms"]);
         let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
-        assert_eq!(names, ["x-switchboard.dead", "x-switchboard.log"]);
-        assert_eq!(queues[1].bindings, [("x-switchboard.events", "log.*"), ("x-logs_topic", "log.*")]);
+        assert_eq!(names[..3], ["x-switchboard.unreadable", "x-switchboard.dead", "x-switchboard.log"]);
+        assert_eq!(queues[2].bindings, [("x-switchboard.events", "log.*"), ("x-logs_topic", "log.*")]);
+        let hour = queues.last().unwrap();
+        assert_eq!(
+            (hour.name, &hour.bindings[..]),
+            ("x-switchboard.retry.3600000ms", &[(hour.name, "")][..])
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Calls to the logger.
 //!
 //! [`LoggerClient`] bounds the calls in flight, gives each a deadline, and repeats what a broken connection left
-//! in doubt, which is safe because an entry is stored once by its id. The connections are kept by
+//! in doubt, which is safe because an entry, a step and a letter are stored once by their ids. The connections are kept by
 //! [`connections`]; the other end is the `rpc` module of the logger.
 
 mod connections;
@@ -11,14 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use contracts::dead_letter::Letter;
 use contracts::log::Entry;
 use contracts::logger::{AppendError, MAX_FRAME, Stored};
+use contracts::trail::Step;
 use tarpc::client::RpcError;
 use tarpc::trace::SamplingDecision;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use self::connections::{Connections, Stub};
+use self::weight::Weighed;
 use super::RpcFailure;
 use crate::breaker::Breaker;
 use crate::lifecycle::Lifecycle;
@@ -39,6 +42,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const ATTEMPTS: usize = 3;
 /// A batch is sent in pieces of about this many bytes.
 const PIECE: usize = MAX_FRAME / 4;
+
+/// What became of one of many.
+type Outcome = Result<Stored, AppendError>;
 
 /// Where the logger is: a part of a service's settings.
 #[derive(Args, Clone, Debug)]
@@ -100,20 +106,45 @@ impl LoggerClient {
         &self,
         context: &RequestContext,
         entries: Vec<Entry>,
-    ) -> Result<Vec<Result<Stored, AppendError>>, RpcFailure> {
-        let mut outcomes = Vec::with_capacity(entries.len());
-        for piece in weight::pieces(entries, PIECE) {
-            let call = |stub: Stub, context| {
-                let piece = piece.clone();
-                async move { stub.append_all(context, piece).await }
-            };
+    ) -> Result<Vec<Outcome>, RpcFailure> {
+        self.all(context, entries, async |stub, context, piece| stub.append_all(context, piece).await).await
+    }
+
+    /// Adds steps to their trails, as [`Self::append_all`] stores entries.
+    pub async fn record(
+        &self,
+        context: &RequestContext,
+        steps: Vec<Step>,
+    ) -> Result<Vec<Outcome>, RpcFailure> {
+        self.all(context, steps, async |stub, context, piece| stub.record(context, piece).await).await
+    }
+
+    /// Keeps dead letters, as [`Self::append_all`] stores entries.
+    pub async fn bury(
+        &self,
+        context: &RequestContext,
+        letters: Vec<Letter>,
+    ) -> Result<Vec<Outcome>, RpcFailure> {
+        self.all(context, letters, async |stub, context, piece| stub.bury(context, piece).await).await
+    }
+
+    /// Sends many in pieces that fit into a frame.
+    async fn all<T: Weighed>(
+        &self,
+        context: &RequestContext,
+        items: Vec<T>,
+        send: impl AsyncFn(Stub, tarpc::context::Context, Vec<T>) -> Result<Vec<Outcome>, RpcError>,
+    ) -> Result<Vec<Outcome>, RpcFailure> {
+        let mut outcomes = Vec::with_capacity(items.len());
+        for piece in weight::pieces(items, PIECE) {
+            let call = |stub: Stub, context| send(stub, context, piece.clone());
             match self.call(context, self.batch_deadline, call).await {
                 Ok(of_piece) if of_piece.len() == piece.len() => outcomes.extend(of_piece),
                 Ok(of_piece) => {
-                    let why = format!("{} outcomes for {} entries", of_piece.len(), piece.len());
+                    let why = format!("{} outcomes for {} items", of_piece.len(), piece.len());
                     return Err(RpcFailure::Nonsense(why));
                 }
-                // No frame takes it, so it is an entry of its own; the others have nothing to do with that.
+                // No frame takes it, so it is an item of its own; the others have nothing to do with that.
                 Err(RpcFailure::Refused(why)) => {
                     outcomes.extend(piece.iter().map(|_| Err(AppendError::Refused(why.clone()))));
                 }

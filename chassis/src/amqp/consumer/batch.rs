@@ -1,4 +1,4 @@
-//! One batch: the handler's work on it, and the burial of what it found dead.
+//! One batch: the handler's work on it, and the way onward of what could not be worked on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use uuid::Uuid;
 
 use super::{Batch, Delivery, Disposition};
-use crate::amqp::dead::DeadLetters;
+use crate::amqp::Onward;
 use crate::request::{RequestContext, span_context};
 use crate::retry::Pause;
 use crate::telemetry;
@@ -27,12 +27,12 @@ type Handler = dyn Fn(RequestContext, Batch) -> BoxFuture<'static, Vec<Dispositi
 pub(super) struct Work {
     queue: Arc<str>,
     handler: Arc<Handler>,
-    dead: Arc<DeadLetters>,
+    onward: Onward,
     stopping: CancellationToken,
     meters: Arc<Meters>,
 }
 
-/// A batch that is worked off: a disposition for every delivery, none of them `Dead` without a letter.
+/// A batch that is worked off: a disposition for every delivery, and each that is to be elsewhere is there.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) batch: Batch,
@@ -40,18 +40,13 @@ pub(super) struct Finished {
 }
 
 impl Work {
-    pub(super) fn new<H, F>(
-        queue: &str,
-        handler: H,
-        dead: Arc<DeadLetters>,
-        stopping: CancellationToken,
-    ) -> Self
+    pub(super) fn new<H, F>(queue: &str, handler: H, onward: Onward, stopping: CancellationToken) -> Self
     where
         H: Fn(RequestContext, Batch) -> F + Send + Sync + 'static,
         F: Future<Output = Vec<Disposition>> + Send + 'static,
     {
         let handler: Arc<Handler> = Arc::new(move |context, batch| Box::pin(handler(context, batch)));
-        Self { queue: queue.into(), handler, dead, stopping, meters: Arc::new(Meters::of(queue)) }
+        Self { queue: queue.into(), handler, onward, stopping, meters: Arc::new(Meters::of(queue)) }
     }
 
     /// Begins with a batch, on a task of its own. Dropping the handle abandons it.
@@ -74,10 +69,10 @@ impl Work {
             link(&batch);
         }
         let mut dispositions = (self.handler)(context, Arc::clone(&batch)).await;
-        dispositions.resize(batch.len(), Disposition::Retry);
-        self.bury(&batch, &mut dispositions).await;
+        dispositions.resize(batch.len(), Disposition::Requeue);
+        self.pass_on(&batch, &mut dispositions).await;
         let count = |wanted: fn(&Disposition) -> bool| dispositions.iter().filter(|d| wanted(d)).count();
-        let retry = count(|d| *d == Disposition::Retry);
+        let retry = count(|d| matches!(d, Disposition::Requeue | Disposition::Later(_)));
         let dead = count(|d| matches!(d, Disposition::Dead(_)));
         self.meters.count(batch.len() - retry - dead, retry, dead);
         let micros = started.elapsed().as_micros();
@@ -86,27 +81,34 @@ impl Work {
         Finished { batch, dispositions }
     }
 
-    /// Writes a dead letter for every dead delivery, however long it takes; at a stop those that are left go
-    /// back into the queue.
-    async fn bury(&self, batch: &[Delivery], dispositions: &mut [Disposition]) {
-        let buried = batch.iter().zip(dispositions).map(async |(delivery, disposition)| {
-            let Disposition::Dead(reason) = &*disposition else { return };
+    /// Brings what could not be worked on to where it waits or is kept, however long it takes; at a stop those that
+    /// are left go back into the queue.
+    async fn pass_on(&self, batch: &[Delivery], dispositions: &mut [Disposition]) {
+        let passed = batch.iter().zip(dispositions).map(async |(delivery, disposition)| {
             let mut pause = Pause::default();
-            while let Err(error) = self.dead.bury(&self.queue, delivery, reason).await {
+            loop {
+                let passed = match &*disposition {
+                    Disposition::Done | Disposition::Requeue => return,
+                    Disposition::Later(retry) => self.onward.wait(&self.queue, delivery, retry).await,
+                    Disposition::Dead(reason) => self.onward.bury(&self.queue, delivery, reason).await,
+                };
+                let Err(error) = passed else { break };
                 let wait = pause.grow();
                 let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                tracing::warn!(queue = %self.queue, %error, retry_in_ms, "a dead letter could not be written");
+                tracing::warn!(queue = %self.queue, %error, retry_in_ms, "a message could not be passed on");
                 let waiting = tokio::time::sleep(wait);
                 if self.stopping.run_until_cancelled(waiting).await.is_none() {
-                    *disposition = Disposition::Retry;
+                    *disposition = Disposition::Requeue;
                     return;
                 }
             }
             let id = delivery.message_id().unwrap_or("none");
             let routing_key = delivery.routing_key();
-            tracing::warn!(queue = %self.queue, message_id = id, routing_key, reason, "dead letter");
+            if let Disposition::Dead(reason) = disposition {
+                tracing::warn!(queue = %self.queue, message_id = id, routing_key, reason, "dead letter");
+            }
         });
-        join_all(buried).await;
+        join_all(passed).await;
     }
 }
 

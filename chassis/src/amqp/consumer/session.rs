@@ -188,7 +188,7 @@ async fn cancel(channel: &Channel, consumer: &lapin::Consumer) {
 async fn settle(finished: &Finished) -> Result<usize, Ended> {
     let mut done = None;
     for (delivery, disposition) in finished.batch.iter().zip(&finished.dispositions) {
-        if *disposition == Disposition::Retry {
+        if *disposition == Disposition::Requeue {
             let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
             usable(delivery.0.acker.nack(options).await)?;
         } else {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use chassis::amqp::consumer::Batch;
-use chassis::amqp::{Consumer, Disposition, Flow, Standing, dead};
+use chassis::amqp::{Consumer, Disposition, Flow, Onward, Standing, onward};
 use lapin::BasicProperties;
 use lapin::options::QueueDeleteOptions;
 use testkit::{Running, eventually};
@@ -45,7 +45,8 @@ impl Reader {
         let mut standing = None;
         let running = Running::start(async |lifecycle| {
             let queue = &rabbit.topology.log_queue;
-            let consumer = Consumer::new(&rabbit.url, rabbit.topology.clone(), queue, FLOW, &lifecycle)?;
+            let onward = Onward::new(&rabbit.url, rabbit.topology.clone(), &lifecycle)?;
+            let consumer = Consumer::new(&rabbit.url, queue, FLOW, onward, &lifecycle)?;
             standing = Some(consumer.standing());
             lifecycle.spawn("consumer", consumer.run(handler));
             Ok(())
@@ -174,10 +175,10 @@ async fn poison_goes_to_the_dead_letters_with_its_reason_and_its_neighbours_are_
     assert_eq!(letter.properties.expiration(), &None);
     let headers = letter.properties.headers().clone().unwrap();
     let text = |name: &str| headers.inner()[name].as_long_string().unwrap().to_string();
-    assert_eq!(text(dead::REASON), "it is poison");
-    assert_eq!(text(dead::QUEUE), rabbit.topology.log_queue);
-    assert_eq!(text(dead::ROUTING_KEY), rabbit.topology.log_queue);
-    assert_eq!(headers.inner()[dead::ATTEMPTS].as_long_long_int(), Some(1));
+    assert_eq!(text(onward::REASON), "it is poison");
+    assert_eq!(text(onward::QUEUE), rabbit.topology.log_queue);
+    assert_eq!(text(onward::ROUTING_KEY), rabbit.topology.log_queue);
+    assert_eq!(headers.inner()[onward::ATTEMPTS].as_long_long_int(), Some(1));
 
     reader.running.stop().await;
     rabbit.counts(&rabbit.topology.log_queue, 0).await;

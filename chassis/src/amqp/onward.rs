@@ -1,0 +1,204 @@
+//! The ways of a message that could not be worked on: to a wait, to the dead letters, and back into its queue.
+//!
+//! The body, the message id and the headers stay as they were; where it came from and what is known about the
+//! failure is added in headers of its own. It is confirmed where it goes before its delivery is acknowledged, so
+//! that one that is lost on the way is still in its queue.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use contracts::dead_letter::Letter;
+use contracts::topology::{Retry, Topology};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use secrecy::SecretString;
+use tokio::sync::OnceCell;
+
+use super::confirm::Message;
+use super::publisher::{PublishError, Publisher};
+use super::server::{InvalidUrl, Server};
+use super::{Delivery, topology};
+use crate::lifecycle::Lifecycle;
+use crate::request::TRACEPARENT;
+
+/// Header: why it could not be worked on.
+pub const REASON: &str = "x-reason";
+/// Header: how many attempts have failed.
+pub const ATTEMPTS: &str = "x-attempts";
+/// Header: the queue that it died in.
+pub const QUEUE: &str = "x-queue";
+/// Header: the exchange that it was published to.
+pub const EXCHANGE: &str = "x-exchange";
+/// Header: the routing key that it was published with.
+pub const ROUTING_KEY: &str = "x-routing-key";
+/// Header: when it died, in milliseconds since 1970.
+pub const DIED_AT: &str = "x-died-at";
+
+/// The longest reason that is kept, in bytes.
+const MAX_REASON: usize = 1024;
+/// How much of its own headers a message keeps, in bytes: they share one frame with what is added.
+const MAX_HEADERS: usize = 4096;
+/// What a message does not keep: the first two would send it to further queues, and the others are the server's
+/// own, of the queue that it leaves.
+const LEFT_BEHIND: [&str; 3] = ["CC", "BCC", "x-delivery-count"];
+
+/// The way onward of the messages of a process. It connects with the first of them: most processes never have one.
+/// Clones share it.
+#[derive(Clone, Debug)]
+pub struct Onward(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    server: Server,
+    topology: Topology,
+    lifecycle: Lifecycle,
+    publisher: OnceCell<Publisher>,
+}
+
+impl Onward {
+    /// `url` is the setting `RABBITMQ_URL`. Nothing is connected yet.
+    pub fn new(url: &SecretString, topology: Topology, lifecycle: &Lifecycle) -> Result<Self, InvalidUrl> {
+        let (server, lifecycle) = (Server::parse(url)?, lifecycle.clone());
+        Ok(Self(Arc::new(Inner { server, topology, lifecycle, publisher: OnceCell::new() })))
+    }
+
+    /// The names on the server.
+    pub fn topology(&self) -> &Topology {
+        &self.0.topology
+    }
+
+    /// What publishes.
+    pub async fn publisher(&self) -> &Publisher {
+        let Inner { server, topology, lifecycle, publisher } = &*self.0;
+        publisher.get_or_init(async || Publisher::on(server, topology.clone(), lifecycle)).await
+    }
+
+    /// Keeps `delivery`, which came from `queue`, with the dead letters. `Ok` once it is confirmed.
+    pub(super) async fn bury(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        reason: &str,
+    ) -> Result<(), PublishError> {
+        let mut headers = headers(delivery);
+        let attempts = u64::from(delivery.attempt()).saturating_add(delivery.redeliveries());
+        let attempts = i64::try_from(attempts).unwrap_or(i64::MAX);
+        headers.insert(REASON.into(), text(&reason[..reason.floor_char_boundary(MAX_REASON)]));
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(attempts));
+        headers.insert(QUEUE.into(), text(queue));
+        headers.insert(DIED_AT.into(), AMQPValue::LongLongInt(Utc::now().timestamp_millis()));
+        self.pass("", &self.0.topology.dead_queue, headers, delivery).await
+    }
+
+    /// Lets `delivery`, which came from `queue`, wait and return there. `Ok` once it is confirmed.
+    pub(super) async fn wait(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        retry: &Retry,
+    ) -> Result<(), PublishError> {
+        let mut headers = headers(delivery);
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(delivery.attempt().into()));
+        self.pass(&retry.name, queue, headers, delivery).await
+    }
+
+    async fn pass(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        headers: FieldTable,
+        delivery: &Delivery,
+    ) -> Result<(), PublishError> {
+        let (exchange, routing_key) = (short(exchange)?, short(routing_key)?);
+        let properties = properties(&delivery.0.properties).with_headers(headers);
+        let body = delivery.body().to_vec();
+        self.publisher().await.confirmed(Message { exchange, routing_key, properties, body }).await
+    }
+}
+
+impl Publisher {
+    /// Puts a dead letter back into the queue that it came from, with this body and its own id, as if nothing had
+    /// been tried yet. `Ok` once it is confirmed.
+    pub async fn replay(&self, letter: &Letter, body: Vec<u8>) -> Result<(), PublishError> {
+        let mut headers = FieldTable::default();
+        headers.insert(EXCHANGE.into(), text(&letter.exchange));
+        headers.insert(ROUTING_KEY.into(), text(&letter.routing_key));
+        if let Some(traceparent) = &letter.traceparent {
+            headers.insert(TRACEPARENT.as_str().into(), text(traceparent));
+        }
+        // Replayed twice, a message without an id of its own has one effect too.
+        let id = letter.message_id.clone().unwrap_or_else(|| letter.id.to_string());
+        let mut properties = BasicProperties::default().with_headers(headers).with_message_id(short(&id)?);
+        if let Some(content_type) = &letter.content_type {
+            properties = properties.with_content_type(short(content_type)?);
+        }
+        let routing_key = short(&letter.queue)?;
+        self.confirmed(Message { exchange: "".into(), routing_key, properties, body }).await
+    }
+}
+
+fn short(name: &str) -> Result<lapin::types::ShortString, PublishError> {
+    topology::short(name).map_err(|error| PublishError::Unwritable(error.to_string()))
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// The headers of a delivery, with where it was first published.
+fn headers(delivery: &Delivery) -> FieldTable {
+    let mut headers = FieldTable::default();
+    let mut room = MAX_HEADERS;
+    for (key, value) in delivery.0.properties.headers().iter().flatten() {
+        let size = key.as_str().len() + size(value);
+        if !LEFT_BEHIND.contains(&key.as_str()) && size <= room {
+            room -= size;
+            headers.insert(key.clone(), value.clone());
+        }
+    }
+    headers.insert(EXCHANGE.into(), text(delivery.exchange()));
+    headers.insert(ROUTING_KEY.into(), text(delivery.routing_key()));
+    headers
+}
+
+/// The properties but the headers, made anew: a `user-id` of another user would be refused, and an `expiration`
+/// would lose the message.
+fn properties(original: &BasicProperties) -> BasicProperties {
+    let mut properties = BasicProperties::default();
+    if let Some(value) = original.content_type() {
+        properties = properties.with_content_type(value.clone());
+    }
+    if let Some(value) = original.content_encoding() {
+        properties = properties.with_content_encoding(value.clone());
+    }
+    if let Some(value) = original.message_id() {
+        properties = properties.with_message_id(value.clone());
+    }
+    if let Some(value) = original.timestamp() {
+        properties = properties.with_timestamp(*value);
+    }
+    if let Some(value) = original.correlation_id() {
+        properties = properties.with_correlation_id(value.clone());
+    }
+    if let Some(value) = original.kind() {
+        properties = properties.with_type(value.clone());
+    }
+    if let Some(value) = original.app_id() {
+        properties = properties.with_app_id(value.clone());
+    }
+    properties
+}
+
+/// About how many bytes a value takes.
+fn size(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => text.as_bytes().len(),
+        AMQPValue::ShortString(text) => text.as_str().len(),
+        AMQPValue::ByteArray(bytes) => bytes.len(),
+        AMQPValue::FieldTable(table) => {
+            table.inner().iter().map(|(key, value)| key.as_str().len() + size(value)).sum()
+        }
+        AMQPValue::FieldArray(values) => values.as_slice().iter().map(size).sum(),
+        _ => 16,
+    }
+}

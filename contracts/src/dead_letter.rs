@@ -1,0 +1,139 @@
+//! Dead letters: messages that could not be worked on, as they are kept and shown.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The longest body that is kept, in bytes: more than any message of the system has.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// A message that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// The letter's own id: the same message may die again.
+    pub id: Uuid,
+    /// The action that the message stands for, where its message id says so.
+    pub action: Option<Uuid>,
+    /// The queue that it died in.
+    pub queue: String,
+    /// The exchange that it was published to.
+    pub exchange: String,
+    /// The routing key that it was published with.
+    pub routing_key: String,
+    /// Why it was given up.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was given up.
+    pub died_at: DateTime<Utc>,
+    /// The id that its publisher gave it.
+    pub message_id: Option<String>,
+    /// Its content type.
+    pub content_type: Option<String>,
+    /// Its W3C trace context.
+    pub traceparent: Option<String>,
+    /// Its body.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// The body of a letter: as text where it is text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// The body itself, or its first [`MAX_BODY`] bytes.
+    pub body: String,
+    /// How it is written.
+    pub encoding: Encoding,
+    /// Whether the end is missing: it can be replayed only with another body.
+    pub truncated: bool,
+}
+
+/// How the body of a letter is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// As it is.
+    Text,
+    /// In base64 (RFC 4648, 4).
+    Base64,
+}
+
+impl Body {
+    /// The body of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let truncated = bytes.len() > MAX_BODY;
+        let bytes = &bytes[..bytes.len().min(MAX_BODY)];
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self { body: text.to_owned(), encoding: Encoding::Text, truncated },
+            Err(_) => Self { body: STANDARD.encode(bytes), encoding: Encoding::Base64, truncated },
+        }
+    }
+
+    /// The bytes; `None` where what is written is no base64.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match self.encoding {
+            Encoding::Text => Some(self.body.clone().into_bytes()),
+            Encoding::Base64 => STANDARD.decode(&self.body).ok(),
+        }
+    }
+}
+
+/// What became of a letter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LetterState {
+    /// It waits for somebody to look at it.
+    #[default]
+    Dead,
+    /// It went back into its queue.
+    Replayed,
+    /// Somebody decided that it is not needed.
+    Discarded,
+}
+
+impl LetterState {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Dead, Self::Replayed, Self::Discarded].into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// A letter as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The letter.
+    #[serde(flatten)]
+    pub letter: Letter,
+    /// What became of it.
+    pub state: LetterState,
+    /// When that was decided.
+    pub decided_at: Option<DateTime<Utc>>,
+    /// Why it was discarded.
+    pub decided_why: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_comes_back_as_it_was() {
+        for bytes in [&b"{\"name\":1}"[..], b"\xff\x00", b""] {
+            let body = Body::of(bytes);
+            assert_eq!(body.bytes().unwrap(), bytes);
+            assert!(!body.truncated);
+        }
+        assert!(Body::of(&vec![b'x'; MAX_BODY + 1]).truncated);
+    }
+}

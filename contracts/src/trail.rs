@@ -1,0 +1,277 @@
+//! The trail: what happened to a queued action, and to every mail, step by step.
+//!
+//! Services publish steps as events ([`Step::event`]); `mail.requested` and `auth.user.registered`, which ask for a
+//! mail, are read as steps too. The listener brings them to the logger, which keeps each once, by its id.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::event::CloudEvent;
+use crate::topology::{MAIL_REQUESTED, USER_REGISTERED};
+
+/// The namespace of the ids of steps.
+const STEPS: Uuid = Uuid::from_u128(0x51d3_0c6e_8f0b_4e1d_b0a4_6a2c_97f1_e85d);
+/// What the types of steps' events begin with.
+const PREFIX: &str = "mail.";
+/// What [`StepKind::Done`] is called there.
+const SENT: &str = "sent";
+/// What the sources of events begin with.
+const SOURCE: &str = "switchboard/";
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// It is in its queue.
+    Queued,
+    /// An attempt has failed; whether there is another is in the next step.
+    Deferred,
+    /// It is tried again when it is due.
+    Retrying,
+    /// The mail may go out a second time: whoever sent it died before the outcome was recorded.
+    Resent,
+    /// The effect is there.
+    Done,
+    /// The effect will never be there: it was refused for good.
+    Failed,
+    /// It is with the dead letters.
+    Dead,
+    /// It was taken from the dead letters, and is in its queue again.
+    Replayed,
+    /// Somebody decided that its dead letter is not needed.
+    Discarded,
+}
+
+impl StepKind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Deferred,
+        Self::Retrying,
+        Self::Resent,
+        Self::Done,
+        Self::Failed,
+        Self::Dead,
+        Self::Replayed,
+        Self::Discarded,
+    ];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Deferred => "deferred",
+            Self::Retrying => "retrying",
+            Self::Resent => "resent",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// One step of one action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Made of the action, the kind and the number: the same step has the same one, however often it is told.
+    pub id: Uuid,
+    /// The action: the id of its one effect.
+    pub action: Uuid,
+    /// What the action is: `log`, `mail`.
+    pub name: String,
+    /// What happened.
+    pub kind: StepKind,
+    /// Who says so: `mailer`.
+    pub service: String,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// The trace that it belongs to.
+    pub trace_id: Option<String>,
+    /// What the step says beside that.
+    #[serde(flatten)]
+    pub details: Details,
+}
+
+/// What a step may say beside what happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// Which attempt it was, from 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attempt: Option<u32>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+    /// When the next attempt is due.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub due: Option<DateTime<Utc>>,
+    /// When the attempt began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub began: Option<DateTime<Utc>>,
+}
+
+impl Step {
+    /// A step of `action`. `number` tells steps of the same kind apart: of the attempt, of the letter.
+    pub fn new(action: Uuid, name: &str, kind: StepKind, number: u128, service: &str) -> Self {
+        Self {
+            id: step_id(action, kind, number),
+            action,
+            name: name.to_owned(),
+            kind,
+            service: service.to_owned(),
+            at: Utc::now(),
+            trace_id: None,
+            details: Details::default(),
+        }
+    }
+
+    /// The event that tells of the step, with its own type as the routing key: `mail.sent`, `mail.retrying`.
+    pub fn event(&self, traceparent: Option<String>) -> CloudEvent<Details> {
+        let kind = if self.kind == StepKind::Done { SENT } else { self.kind.as_str() };
+        let (kind, source) = (format!("{PREFIX}{kind}"), format!("{SOURCE}{}", self.service));
+        let mut event = CloudEvent::new(self.id, &source, kind, self.at, self.details.clone());
+        event.subject = Some(self.action);
+        event.traceparent = traceparent;
+        event
+    }
+
+    /// The step that an event on the trail queue tells of; `Err` says why it tells of none.
+    pub fn told_by(event: CloudEvent<Value>) -> Result<Self, String> {
+        let (kind, action, details) = match event.kind.as_str() {
+            MAIL_REQUESTED | USER_REGISTERED => (StepKind::Queued, event.id, Details::default()),
+            other => {
+                let kind = other
+                    .strip_prefix(PREFIX)
+                    .and_then(|name| if name == SENT { Some(StepKind::Done) } else { StepKind::parse(name) });
+                let kind = kind.ok_or_else(|| format!("an event of the type {other:?} is no step"))?;
+                let action = event.subject.ok_or("the event does not say which action it is about")?;
+                let details = serde_json::from_value(event.data);
+                (kind, action, details.map_err(|error| format!("the step can't be read: {error}"))?)
+            }
+        };
+        let id = if action == event.id { step_id(action, kind, 0) } else { event.id };
+        let service = event.source.strip_prefix(SOURCE).unwrap_or(&event.source).to_owned();
+        let trace_id = event.traceparent.as_deref().and_then(trace_id);
+        Ok(Self { id, action, name: "mail".to_owned(), kind, service, at: event.time, trace_id, details })
+    }
+}
+
+/// The trace id in a W3C trace context.
+fn trace_id(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// The id of a step.
+pub fn step_id(action: Uuid, kind: StepKind, number: u128) -> Uuid {
+    let name = [action.as_bytes(), kind.as_str().as_bytes(), &number.to_be_bytes()].concat();
+    Uuid::new_v5(&STEPS, &name)
+}
+
+/// How an action stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// In its queue, or on its way.
+    Queued,
+    /// An attempt has failed, and there is to be another.
+    Retrying,
+    /// The effect is there.
+    Done,
+    /// It was given up: it is with the dead letters, or was refused for good.
+    Dead,
+}
+
+impl State {
+    /// Whether nothing more happens by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Dead)
+    }
+
+    /// How an action with these steps stands, the oldest first. An effect that is there stays there, whatever is told
+    /// after it.
+    pub fn of<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Option<Self> {
+        let mut state = None;
+        for step in steps {
+            state = Some(match step.kind {
+                StepKind::Done => return Some(Self::Done),
+                StepKind::Queued | StepKind::Replayed => Self::Queued,
+                StepKind::Deferred | StepKind::Retrying => Self::Retrying,
+                StepKind::Failed | StepKind::Dead | StepKind::Discarded => Self::Dead,
+                StepKind::Resent => state.unwrap_or(Self::Queued),
+            });
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(kinds: &[StepKind]) -> Option<State> {
+        let steps: Vec<_> =
+            kinds.iter().map(|kind| Step::new(Uuid::nil(), "mail", *kind, 0, "test")).collect();
+        State::of(&steps)
+    }
+
+    #[test]
+    fn the_last_step_says_how_an_action_stands_and_done_is_done() {
+        use StepKind::*;
+        assert_eq!(state(&[]), None);
+        assert_eq!(state(&[Queued]), Some(State::Queued));
+        assert_eq!(state(&[Queued, Deferred]), Some(State::Retrying));
+        assert_eq!(state(&[Queued, Deferred, Retrying, Resent]), Some(State::Retrying));
+        assert_eq!(state(&[Queued, Dead]), Some(State::Dead));
+        assert_eq!(state(&[Queued, Dead, Replayed]), Some(State::Queued));
+        assert_eq!(state(&[Queued, Dead, Discarded]), Some(State::Dead));
+        assert_eq!(state(&[Queued, Done, Retrying]), Some(State::Done));
+        assert_eq!(state(&[Failed]), Some(State::Dead));
+    }
+
+    #[test]
+    fn a_step_has_the_same_id_each_time_it_is_told() {
+        let action = Uuid::now_v7();
+        let id = |kind, number| step_id(action, kind, number);
+        assert_eq!(id(StepKind::Deferred, 1), Step::new(action, "mail", StepKind::Deferred, 1, "mailer").id);
+        assert_ne!(id(StepKind::Deferred, 1), id(StepKind::Deferred, 2));
+        assert_ne!(id(StepKind::Deferred, 1), id(StepKind::Retrying, 1));
+    }
+
+    #[test]
+    fn a_step_survives_the_way_as_an_event() {
+        let mut step = Step::new(Uuid::now_v7(), "mail", StepKind::Done, 2, "mailer");
+        step.details = Details { attempt: Some(2), began: Some(Utc::now()), ..Details::default() };
+        step.trace_id = Some("0af7651916cd43dd8448eb211c80319c".to_owned());
+        let event = step.event(Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()));
+        assert_eq!(event.kind, "mail.sent");
+        let read = serde_json::from_value(serde_json::to_value(&event).unwrap()).unwrap();
+        assert_eq!(Step::told_by(read), Ok(step));
+    }
+
+    #[test]
+    fn what_asks_for_a_mail_is_its_first_step_and_anything_else_is_none() {
+        let event =
+            |kind: &str| CloudEvent::new(Uuid::now_v7(), "switchboard/broker", kind, Utc::now(), Value::Null);
+        let asked = event(MAIL_REQUESTED);
+        let step = Step::told_by(asked.clone()).unwrap();
+        assert_eq!((step.action, step.kind, step.service.as_str()), (asked.id, StepKind::Queued, "broker"));
+        assert!(Step::told_by(event("mail.eaten")).unwrap_err().contains("mail.eaten"));
+        assert!(Step::told_by(event("mail.sent")).unwrap_err().contains("which action"));
+    }
+
+    #[test]
+    fn every_name_is_read_back() {
+        for kind in StepKind::ALL {
+            assert_eq!(StepKind::parse(kind.as_str()), Some(kind));
+        }
+    }
+}
