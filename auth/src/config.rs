@@ -3,6 +3,7 @@
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::thread::available_parallelism;
 
+use chassis::amqp::AmqpArgs;
 use chassis::postgres::DatabaseArgs;
 use chassis::service::Settings;
 use chassis::settings::Common;
@@ -23,6 +24,10 @@ pub struct Config {
     /// The users.
     #[command(flatten)]
     pub database: DatabaseArgs,
+
+    /// RabbitMQ, which is told of new users.
+    #[command(flatten)]
+    pub amqp: AmqpArgs,
 
     /// Whether there is an account to try the system with: in development there is.
     #[arg(long, env = "ENVIRONMENT", value_name = "production", default_value = "production")]
@@ -70,7 +75,13 @@ mod tests {
 
     #[test]
     fn production_is_the_default() {
-        let config = Config::try_parse_from(["auth", "--dsn", "postgres://db/users", "--port", "1"]).unwrap();
+        let config = Config::try_parse_from([
+            "auth",
+            "--dsn=postgres://db/users",
+            "--rabbitmq-url=amqp://u:p@rabbitmq/",
+            "--port=1",
+        ])
+        .unwrap();
         // The environment of the test may say otherwise.
         if std::env::var_os("ENVIRONMENT").is_none() {
             assert_eq!(config.environment, Environment::Production);

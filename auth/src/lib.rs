@@ -1,21 +1,26 @@
 //! Users and their passwords: `POST /authenticate`, on PostgreSQL.
 //!
 //! A request's way: `routes` → [`login`], which looks the account up in [`users`] over a connection of
-//! [`chassis::postgres`] and has the [`password`] checked on a thread of [`hashing`].
+//! [`chassis::postgres`] and has the [`password`] checked on a thread of [`hashing`]. A new user is written by
+//! [`registration`], with the event that tells of it; [`chassis::outbox`] publishes that.
 
 pub mod config;
 pub mod development;
 pub mod hashing;
 pub mod login;
 pub mod password;
+pub mod registration;
 mod routes;
 pub mod users;
 
 use anyhow::Context as _;
+use chassis::amqp::Publisher;
 use chassis::http::server;
 use chassis::lifecycle::Lifecycle;
+use chassis::outbox::Relay;
 use chassis::postgres::Database;
 use chassis::retry;
+use contracts::topology::Topology;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
@@ -41,6 +46,8 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let login = Login::new(database.clone(), hasher.clone())?;
     let routes = routes::routes(login, database.clone(), lifecycle.draining());
     lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
+    let topology = Topology::within(&config.amqp.namespace);
+    Relay::start(&database, Publisher::start(&config.amqp.url, topology, lifecycle)?, lifecycle);
     let prepare = prepare(database.clone(), hasher, config.environment);
     lifecycle.background("database", database.keep(prepare, lifecycle.closing()));
     Ok(())

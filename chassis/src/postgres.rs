@@ -135,20 +135,18 @@ impl Database {
     /// that only add, so that a replica that is older than the tables works with them. Nothing is connected yet.
     pub fn new(service: &str, args: &DatabaseArgs, migrations: &'static Migrator) -> Self {
         let options = args.dsn.0.clone().application_name(&format!("switchboard-{service}"));
-        let pool = PgPoolOptions::new()
-            .max_connections(args.db_pool_size.get())
-            .acquire_timeout(LIMIT)
-            .idle_timeout(IDLE)
-            // The pool's own ping waits for as long as the acquisition may take.
-            .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
-            // The pool tests what it takes back, without a limit: a stalled connection would hold its place.
-            .after_release(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
-            .connect_lazy_with(options.clone().options([
-                ("statement_timeout", STATEMENT_TIMEOUT),
-                ("idle_in_transaction_session_timeout", ABANDONED),
-            ]));
+        let pool = pool(options.clone(), args.db_pool_size.get(), STATEMENT_TIMEOUT, ABANDONED);
         Self { pool, options, migrations, open: Arc::default() }
+    }
+
+    /// Further connections, for work of another length: see [`pool`].
+    pub(crate) fn pool(&self, most: u32, statement: &str, abandoned: &str) -> PgPool {
+        pool(self.options.clone(), most, statement, abandoned)
+    }
+
+    /// Whether the tables are up to date.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 
     /// Brings the tables up to date. Any number of replicas may do this at the same time: PostgreSQL's advisory
@@ -225,11 +223,31 @@ impl Database {
     }
 
     fn require_open(&self) -> Result<(), DatabaseError> {
-        if self.open.load(Ordering::Acquire) {
+        if self.is_open() {
             return Ok(());
         }
         Err(DatabaseError::Unavailable("the tables are not up to date yet".to_owned()))
     }
+}
+
+/// A pool of so many connections at most, each of them alive when it is handed out; PostgreSQL gives a statement up
+/// after `statement`, and a transaction in which nothing happens after `abandoned`.
+fn pool(options: PgConnectOptions, most: u32, statement: &str, abandoned: &str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(most)
+        .acquire_timeout(LIMIT)
+        .idle_timeout(IDLE)
+        // The pool's own ping waits for as long as the acquisition may take.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
+        // The pool tests what it takes back, without a limit: a stalled connection would hold its place.
+        .after_release(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
+        .connect_lazy_with(
+            options.options([
+                ("statement_timeout", statement),
+                ("idle_in_transaction_session_timeout", abandoned),
+            ]),
+        )
 }
 
 /// A connection that is closed unless its work ended well.

@@ -1,12 +1,14 @@
 //! The listener's settings.
 
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use chassis::amqp::AmqpArgs;
 use chassis::rpc::LoggerArgs;
 use chassis::service::Settings;
-use chassis::settings::Common;
+use chassis::settings::{Common, parse_http_url};
 use clap::Parser;
+use url::Url;
 
 /// Consumes what was published and hands it to the services.
 #[derive(Clone, Debug, Parser)]
@@ -28,6 +30,35 @@ pub struct Config {
     #[command(flatten)]
     pub logger: LoggerArgs,
 
+    /// Where the mailer is.
+    #[arg(
+        long,
+        env = "MAIL_SERVICE_URL", value_parser = parse_http_url,
+        value_name = "http://mailer:8083",
+        default_value = "http://127.0.0.1:8083"
+    )]
+    pub mail_service_url: Url,
+
+    /// How long the mailer may take; longer than the mailer gives the mail server.
+    #[arg(long, env = "MAIL_SERVICE_TIMEOUT", value_name = "15s", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub mail_timeout: Duration,
+
+    /// How many mails are sent at a time.
+    #[arg(long, env = "LISTENER_MAILS", value_name = "16", default_value = "16")]
+    pub listener_mails: NonZeroU16,
+
+    /// How long a mail that could not be sent waits after each attempt; after the last it is dead. The same for every
+    /// listener.
+    #[arg(
+        long,
+        env = "LISTENER_RETRY_DELAYS",
+        value_name = "1s,10s,1m,10m,1h",
+        default_value = "1s,10s,1m,10m,1h",
+        value_delimiter = ',',
+        value_parser = parse_delay
+    )]
+    pub listener_retry_delays: Vec<Duration>,
+
     /// How many messages may be taken and not yet acknowledged: it bounds the memory.
     #[arg(long, env = "LISTENER_PREFETCH", value_name = "1000", default_value = "1000")]
     pub listener_prefetch: NonZeroU16,
@@ -35,6 +66,13 @@ pub struct Config {
     /// How many messages at most are stored at once.
     #[arg(long, env = "LISTENER_BATCH", value_name = "250", default_value = "250")]
     pub listener_batch: NonZeroU16,
+}
+
+/// A wait: from 1 ms to a day.
+fn parse_delay(text: &str) -> Result<Duration, String> {
+    let delay = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let (shortest, longest) = (Duration::from_millis(1), Duration::from_hours(24));
+    if (shortest..=longest).contains(&delay) { Ok(delay) } else { Err("must be from 1ms to 24h".to_owned()) }
 }
 
 impl Settings for Config {
@@ -59,5 +97,15 @@ mod tests {
             (8085, 1000, 250)
         );
         assert!(!format!("{config:?}").contains("secret"));
+        assert_eq!(config.listener_retry_delays, contracts::topology::RETRY_DELAYS);
+    }
+
+    #[test]
+    fn a_wait_that_is_none_is_refused() {
+        for wrong in ["0s", "soon", "1s,,2s", "25h"] {
+            let delays = format!("--listener-retry-delays={wrong}");
+            let parsed = Config::try_parse_from(["listener", "--rabbitmq-url=amqp://u:p@h/", &delays]);
+            assert!(parsed.is_err(), "{wrong}");
+        }
     }
 }

@@ -1,18 +1,22 @@
 //! Consumes the queues: what was published ends where it belongs.
 //!
-//! A log message's way: the queue → `chassis::amqp::consumer`, which takes what is there as a batch → [`log`],
-//! which stores it → [`log::decode`], which reads each message → `chassis::rpc::LoggerClient` → the logger. A
-//! message is acknowledged after its entry is in the logger's journal; one that can't be read goes to the dead
-//! letters.
+//! A message's way: its queue → `chassis::amqp::consumer`, which takes what is there as a batch → the module of the
+//! queue: [`log`], [`trail`] and [`dead`] read each message as something for the logger, and [`store`] brings the
+//! batch there in one call; [`mail`] asks the mailer. A message is acknowledged after its effect is durable; one that
+//! can't be worked on waits for its next attempt, or goes to the dead letters.
 //!
 //! The listener keeps nothing, and any number of replicas may run. Its HTTP port is for health and metrics only.
 
 pub mod config;
-pub mod log;
+mod dead;
+mod log;
+mod mail;
+mod store;
+mod trail;
 
 use std::sync::Arc;
 
-use chassis::amqp::{self, Consumer, Flow};
+use chassis::amqp::{self, Consumer, Flow, Onward, Standing};
 use chassis::health::Health;
 use chassis::http::server;
 use chassis::lifecycle::Lifecycle;
@@ -22,31 +26,79 @@ use tokio::net::TcpListener;
 
 pub use config::Config;
 
+use crate::dead::Dead;
+use crate::log::Log;
+use crate::mail::Mails;
+use crate::store::{Keep, Store};
+use crate::trail::Trail;
+
+/// How this service calls itself to others.
+const SERVICE: &str = "listener";
+
 /// Listens where the settings say, and consumes.
 pub async fn start(config: Config, lifecycle: Lifecycle) -> anyhow::Result<()> {
     let listener = server::bind(config.common.listen(config.port.get())).await?;
     serve(listener, config, &lifecycle).await
 }
 
-/// Consumes, and serves health and metrics on `listener`; neither RabbitMQ nor the logger has to be there yet.
+/// Consumes, and serves health and metrics on `listener`; nothing that it needs has to be there yet.
 #[expect(clippy::unused_async, reason = "the same for every service, and others do wait")]
 pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle) -> anyhow::Result<()> {
-    let topology = Topology::within(&config.amqp.namespace);
-    let flow = Flow { prefetch: config.listener_prefetch.get(), batch: config.listener_batch.get().into() };
-    let consumer = Consumer::new(&config.amqp.url, topology.clone(), &topology.log_queue, flow, lifecycle)?;
-    let logger = LoggerClient::start(config.logger.logger_rpc_addr, lifecycle);
+    let topology = Topology::within(&config.amqp.namespace)
+        .with_delays(&config.amqp.namespace, &config.listener_retry_delays);
+    let Topology { events, log_queue, mail_queue, trail_queue, dead_queue, .. } = topology.clone();
+    let onward = Onward::new(&config.amqp.url, topology, lifecycle)?;
+    let logger = LoggerClient::start(config.logger.logger_rpc_addr.clone(), lifecycle);
+    let mails = Mails::new(
+        config.mail_service_url.clone(),
+        config.mail_timeout,
+        onward.clone(),
+        lifecycle.stopping(),
+    );
 
-    let (rabbitmq, asked) = (consumer.standing(), logger.clone());
+    let consumers = Consumers { config: &config, onward, logger: logger.clone(), lifecycle };
+    let mail = Flow { prefetch: config.listener_mails.get(), batch: 1 };
+    let mail = consumers.consumer(&mail_queue, mail)?;
+    let standings = [
+        consumers.keep("log consumer", &log_queue, Log { events })?,
+        consumers.keep("trail consumer", &trail_queue, Trail)?,
+        consumers.keep("dead consumer", &dead_queue, Dead { mail_queue })?,
+        mail.standing(),
+    ];
+    lifecycle.spawn("mail consumer", mail.run(move |_, batch| Arc::clone(&mails).send(batch)));
+
     let health = Health::new(lifecycle.draining())
-        .check(amqp::NAME, move || std::future::ready(rabbitmq.check()))
+        .check(amqp::NAME, move || std::future::ready(standings.iter().try_for_each(Standing::check)))
         .check("the logger", move || {
-            let logger = asked.clone();
+            let logger = logger.clone();
             async move { logger.check().await }
         });
-
-    let store = Arc::new(log::Store::new(logger, &topology, lifecycle.stopping()));
-    let handler = move |context, batch| Arc::clone(&store).store(context, batch);
-    lifecycle.spawn("consumer", consumer.run(handler));
     lifecycle.spawn("http", server::serve(listener, health.routes(), lifecycle.stopping()));
     Ok(())
+}
+
+/// What the consumers have in common.
+struct Consumers<'a> {
+    config: &'a Config,
+    onward: Onward,
+    logger: LoggerClient,
+    lifecycle: &'a Lifecycle,
+}
+
+impl Consumers<'_> {
+    fn consumer(&self, queue: &str, flow: Flow) -> anyhow::Result<Consumer> {
+        Ok(Consumer::new(&self.config.amqp.url, queue, flow, self.onward.clone(), self.lifecycle)?)
+    }
+
+    /// Starts a consumer whose messages the logger keeps.
+    fn keep<K: Keep>(&self, name: &'static str, queue: &str, kind: K) -> anyhow::Result<Standing> {
+        let prefetch = self.config.listener_prefetch.get();
+        let flow = Flow { prefetch, batch: self.config.listener_batch.get().into() };
+        let consumer = self.consumer(queue, flow)?;
+        let standing = consumer.standing();
+        let store = Store::new(kind, self.logger.clone(), self.lifecycle.stopping());
+        let handler = move |context, batch| Arc::clone(&store).store(context, batch);
+        self.lifecycle.spawn(name, consumer.run(handler));
+        Ok(standing)
+    }
 }

@@ -1,134 +1,231 @@
-//! Log messages: a batch of them becomes one call of the logger.
+//! The log queue: each message is an entry of the log, which the logger keeps ([`crate::store`]).
 //!
-//! While the logger is away, the batches in hand are held and sent again; nothing more is taken from the queue
-//! than the prefetch allows, so the rest waits where it is safe. Sending again stores nothing twice, because
-//! an entry has its id from here on.
+//! It is a CloudEvent, or, as existing publishers of systems of this kind send it, a bare `{"name","data"}`
+//! whose level is in the routing key: `log.INFO`. Both are checked as the broker checks what it is asked to log.
 
-pub mod decode;
-
-use std::sync::Arc;
-use std::time::Duration;
-
-use chassis::amqp::Disposition;
-use chassis::amqp::consumer::Batch;
+use chassis::amqp::Delivery;
 use chassis::request::RequestContext;
-use chassis::retry::Pause;
 use chassis::rpc::LoggerClient;
-use contracts::log::Entry;
-use contracts::logger::AppendError;
-use contracts::topology::Topology;
-use tokio_util::sync::CancellationToken;
+use chassis::trace::TraceContext;
+use chrono::Utc;
+use contracts::event::{CONTENT_TYPE, CloudEvent};
+use contracts::log::{Entry, Level, LogPayload};
+use contracts::validation::Violations;
+use serde_json::Value;
+use thiserror::Error;
+use uuid::Uuid;
 
-use self::decode::decode;
+use crate::store::{Keep, Outcomes};
 
-/// How long a call that is under way at a stop may still take.
-const GRACE: Duration = Duration::from_secs(5);
-/// After how many failures of a batch the next line about it is written.
-const SAY_EVERY: u32 = 10;
+/// How the entries of this service came in.
+const VIA: &str = "queue";
+/// The largest body that is read, in bytes. What the broker takes is at most 1 MiB, and grows a little when
+/// it is written again.
+const MAX_BODY: usize = 4 * 1024 * 1024;
+/// The name space of the ids that are made of message ids.
+const MESSAGE_IDS: Uuid = Uuid::from_u128(0x6d2a_9c44_7f1e_4b0b_9a55_2c8b_6f3d_0e71);
 
-/// Stores batches.
+/// Why a message can't become an entry, now or later.
+#[derive(Debug, Error)]
+enum DecodeError {
+    /// The body is too large.
+    #[error("the body has {0} bytes, more than {MAX_BODY}")]
+    TooLarge(usize),
+    /// The body is not a CloudEvent.
+    #[error("the body is not a CloudEvent: {0}")]
+    Event(serde_json::Error),
+    /// The body is not JSON.
+    #[error("the body is not JSON: {0}")]
+    Json(serde_json::Error),
+    /// What is to be logged is not valid.
+    #[error("{0}")]
+    Invalid(#[from] Violations),
+}
+
+/// The messages of the log queue.
 #[derive(Debug)]
-pub struct Store {
-    logger: LoggerClient,
-    events: String,
-    stopping: CancellationToken,
+pub(crate) struct Log {
+    /// The exchange of the CloudEvents.
+    pub(crate) events: String,
 }
 
-impl Store {
-    /// Stores with `logger` what comes from the log queue of `topology`, and gives up what it could not store
-    /// once `stopping` is cancelled.
-    pub fn new(logger: LoggerClient, topology: &Topology, stopping: CancellationToken) -> Self {
-        Self { logger, events: topology.events.clone(), stopping }
+impl Keep for Log {
+    type Item = Entry;
+
+    fn read(&self, delivery: &Delivery) -> Result<Entry, String> {
+        decode(delivery, &self.events).map_err(|error| error.to_string())
     }
 
-    /// Stores a batch, however long it takes; gives what became of each message.
-    pub async fn store(self: Arc<Self>, context: RequestContext, batch: Batch) -> Vec<Disposition> {
-        let mut dispositions = vec![Disposition::Retry; batch.len()];
-        let mut waiting = Waiting::default();
-        for (at, delivery) in batch.iter().enumerate() {
-            match decode(delivery, &self.events) {
-                Ok(entry) => waiting.push(at, entry),
-                Err(error) => dispositions[at] = Disposition::Dead(error.to_string()),
-            }
-        }
-        let mut pause = Pause::default();
-        let mut failures = 0_u32;
-        while !waiting.entries.is_empty() {
-            let Some(why) = self.attempt(&context, &mut waiting, &mut dispositions).await else { break };
-            failures += 1;
-            metrics::counter!("listener_retries_total").increment(1);
-            let wait = pause.grow();
-            if failures == 1 || failures.is_multiple_of(SAY_EVERY) {
-                let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                let count = waiting.entries.len();
-                tracing::warn!(
-                    error = why,
-                    count,
-                    failures,
-                    retry_in_ms,
-                    "a batch is held: it could not be stored"
-                );
-            }
-            let waited = tokio::time::sleep(wait);
-            if self.stopping.run_until_cancelled(waited).await.is_none() {
-                break;
-            }
-        }
-        dispositions
+    async fn send(&self, logger: &LoggerClient, context: &RequestContext, entries: Vec<Entry>) -> Outcomes {
+        logger.append_all(context, entries).await
+    }
+}
+
+/// The entry of a message. It is a CloudEvent where its content type says so, or where it came by the exchange
+/// of the `events`.
+fn decode(delivery: &Delivery, events: &str) -> Result<Entry, DecodeError> {
+    let body = delivery.body();
+    if body.len() > MAX_BODY {
+        return Err(DecodeError::TooLarge(body.len()));
+    }
+    let typed = delivery.content_type().is_some_and(|given| given.starts_with(CONTENT_TYPE));
+    if typed || delivery.exchange() == events { event(delivery) } else { bare(delivery) }
+}
+
+fn event(delivery: &Delivery) -> Result<Entry, DecodeError> {
+    let event: CloudEvent<Value> = serde_json::from_slice(delivery.body()).map_err(DecodeError::Event)?;
+    let payload = payload(delivery, event.data)?;
+    let trace = event.traceparent.as_deref().and_then(TraceContext::parse).or_else(|| delivery.trace());
+    Ok(Entry::new(event.id, payload, VIA, trace.map(TraceContext::trace_id_hex), event.time))
+}
+
+fn bare(delivery: &Delivery) -> Result<Entry, DecodeError> {
+    let body = serde_json::from_slice(delivery.body()).map_err(DecodeError::Json)?;
+    let payload = payload(delivery, body)?;
+    let at = delivery.timestamp().unwrap_or_else(Utc::now);
+    let trace_id = delivery.trace().map(TraceContext::trace_id_hex);
+    Ok(Entry::new(bare_id(delivery), payload, VIA, trace_id, at))
+}
+
+/// The payload; the level that it does not name is that of the routing key.
+fn payload(delivery: &Delivery, mut data: Value) -> Result<LogPayload, Violations> {
+    let level = delivery.routing_key().rsplit('.').next().and_then(Level::parse);
+    if let (Value::Object(object), Some(level)) = (&mut data, level)
+        && object.get("level").is_none_or(Value::is_null)
+    {
+        object.insert("level".to_owned(), level.as_str().into());
+    }
+    LogPayload::parse(data)
+}
+
+/// The id of a bare message. Delivered again it has the same one if its publisher gave it a message id: a UUID
+/// is taken as it is; from anything else one is made, together with the body, because publishers that
+/// count begin again at 1. Without a message id nothing tells a message that comes again from a new one.
+fn bare_id(delivery: &Delivery) -> Uuid {
+    match delivery.message_id() {
+        None | Some("") => Uuid::now_v7(),
+        Some(id) => Uuid::try_parse(id).unwrap_or_else(|_| {
+            Uuid::new_v5(&MESSAGE_IDS, &[id.as_bytes(), b"\0", delivery.body()].concat())
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use contracts::topology::log_key;
+    use lapin::BasicProperties;
+    use lapin::types::{AMQPValue, FieldTable};
+    use serde_json::json;
+
+    const EVENTS: &str = "switchboard.events";
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn delivery(
+        exchange: &str,
+        key: &str,
+        properties: BasicProperties,
+        body: impl Into<Vec<u8>>,
+    ) -> Delivery {
+        let mut delivery = lapin::message::Delivery::mock(1, exchange.into(), key.into(), false, body.into());
+        delivery.properties = properties;
+        delivery.into()
     }
 
-    /// One call for all that wait. Gives why some still do.
-    async fn attempt(
-        &self,
-        context: &RequestContext,
-        waiting: &mut Waiting,
-        dispositions: &mut [Disposition],
-    ) -> Option<String> {
-        let late = async {
-            self.stopping.cancelled().await;
-            tokio::time::sleep(GRACE).await;
+    fn bare(key: &str, properties: BasicProperties, body: &Value) -> Result<Entry, DecodeError> {
+        decode(&delivery("logs_topic", key, properties, body.to_string()), EVENTS)
+    }
+
+    #[test]
+    fn an_event_keeps_its_id_time_and_trace() {
+        let payload = LogPayload::parse(json!({"name": "n", "data": 1, "level": "error"})).unwrap();
+        let mut event =
+            CloudEvent::new(Uuid::now_v7(), "test", log_key(Level::Error), Utc::now(), payload.clone());
+        event.traceparent = Some(TRACEPARENT.to_owned());
+        let body = serde_json::to_vec(&event).unwrap();
+        let entry = decode(&delivery(EVENTS, "log.error", BasicProperties::default(), body), EVENTS).unwrap();
+        let trace_id = Some("0af7651916cd43dd8448eb211c80319c".to_owned());
+        assert_eq!(entry, Entry::new(event.id, payload, "queue", trace_id, event.time));
+    }
+
+    #[test]
+    fn an_event_is_known_by_its_content_type_wherever_it_comes_from() {
+        let event =
+            CloudEvent::new(Uuid::now_v7(), "test", "log.info", Utc::now(), json!({"name": "n", "data": 1}));
+        let body = serde_json::to_vec(&event).unwrap();
+        let properties =
+            BasicProperties::default().with_content_type(format!("{CONTENT_TYPE}; charset=utf-8").into());
+        let entry = decode(&delivery("", "switchboard.log", properties, body), EVENTS).unwrap();
+        assert_eq!((entry.id, entry.level), (event.id, Level::Info));
+    }
+
+    #[test]
+    fn a_bare_message_has_its_level_in_the_routing_key_unless_it_names_one() {
+        for (key, level, expected) in [
+            ("log.INFO", json!(null), Level::Info),
+            ("log.WARNING", json!(null), Level::Warning),
+            ("log.ERROR", json!(null), Level::Error),
+            ("log.DEBUG", json!(null), Level::Info),
+            ("log.ERROR", json!("warning"), Level::Warning),
+        ] {
+            let entry =
+                bare(key, BasicProperties::default(), &json!({"name": "n", "data": "d", "level": level}));
+            let entry = entry.unwrap();
+            assert_eq!((entry.level, entry.via.as_str()), (expected, "queue"), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_bare_message_is_the_same_when_it_comes_again() {
+        let body = json!({"name": "n", "data": "d"});
+        let id = |message_id: &str, body: &Value| {
+            bare("log.INFO", BasicProperties::default().with_message_id(message_id.into()), body).unwrap().id
         };
-        let outcomes = tokio::select! {
-            result = self.logger.append_all(context, waiting.entries.clone()) => match result {
-                Ok(outcomes) => outcomes,
-                Err(failure) => return Some(failure.to_string()),
-            },
-            () = late => return Some("the logger did not answer before the stop".to_owned()),
+        let uuid = Uuid::now_v7();
+        assert_eq!(id(&uuid.to_string(), &body), uuid);
+        assert_eq!(id("1", &body), id("1", &body));
+        assert_ne!(id("1", &body), id("2", &body));
+        assert_ne!(
+            id("1", &body),
+            id("1", &json!({"name": "n", "data": "other"})),
+            "a counter that began again"
+        );
+        assert_ne!(id("", &body), id("", &body), "nothing to tell them from each other");
+    }
+
+    #[test]
+    fn a_bare_message_has_time_and_trace_from_its_properties() {
+        let mut headers = FieldTable::default();
+        headers.insert("traceparent".into(), AMQPValue::LongString(TRACEPARENT.into()));
+        let properties = BasicProperties::default().with_timestamp(1_767_323_045).with_headers(headers);
+        let entry = bare("log.INFO", properties, &json!({"name": "n", "data": "d"})).unwrap();
+        assert_eq!(entry.at, DateTime::from_timestamp(1_767_323_045, 0).unwrap());
+        assert_eq!(entry.trace_id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+        let entry = bare("log.INFO", BasicProperties::default(), &json!({"name": "n", "data": "d"})).unwrap();
+        assert!((Utc::now() - entry.at).num_seconds() < 60 && entry.trace_id.is_none());
+    }
+
+    #[test]
+    fn what_can_not_be_an_entry_says_why() {
+        let of = |exchange, body: &[u8]| {
+            let delivery = delivery(exchange, "log.INFO", BasicProperties::default(), body);
+            decode(&delivery, EVENTS).unwrap_err().to_string()
         };
-        let mut why = None;
-        let mut still = Waiting::default();
-        for ((at, entry), outcome) in std::mem::take(waiting).into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => dispositions[at] = Disposition::Done,
-                Err(AppendError::Refused(reason)) => dispositions[at] = Disposition::Dead(reason),
-                Err(conflict @ AppendError::Conflict) => {
-                    dispositions[at] = Disposition::Dead(conflict.to_string());
-                }
-                Err(AppendError::Unavailable(what)) => {
-                    why = Some(format!("the logger says that {what} is not available"));
-                    still.push(at, entry);
-                }
-            }
+        let deep = [vec![b'['; 1000], vec![b']'; 1000]].concat();
+        for (exchange, body, reason) in [
+            ("logs_topic", &b""[..], "the body is not JSON: EOF"),
+            ("logs_topic", b"\xff\xfe", "the body is not JSON: "),
+            ("logs_topic", b"{} {}", "the body is not JSON: trailing characters"),
+            ("logs_topic", &deep, "the body is not JSON: recursion limit"),
+            ("logs_topic", b"[1]", "log must be an object"),
+            ("logs_topic", b"{\"name\":\"\"}", "name must not be empty; data is required"),
+            (EVENTS, b"{\"name\":\"n\",\"data\":1}", "the body is not a CloudEvent: missing field"),
+            (EVENTS, b"no", "the body is not a CloudEvent: "),
+            (EVENTS, &vec![b' '; MAX_BODY + 1], "the body has 4194305 bytes"),
+        ] {
+            let said = of(exchange, body);
+            assert!(said.starts_with(reason), "{said} instead of {reason}");
         }
-        *waiting = still;
-        why
-    }
-}
-
-/// Entries that are not stored yet, and where in the batch they stand.
-#[derive(Default)]
-struct Waiting {
-    places: Vec<usize>,
-    entries: Vec<Entry>,
-}
-
-impl Waiting {
-    fn push(&mut self, at: usize, entry: Entry) {
-        self.places.push(at);
-        self.entries.push(entry);
-    }
-
-    fn into_iter(self) -> impl Iterator<Item = (usize, Entry)> {
-        self.places.into_iter().zip(self.entries)
     }
 }

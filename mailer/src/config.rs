@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use chassis::amqp::AmqpArgs;
 use chassis::postgres::DatabaseArgs;
 use chassis::service::Settings;
 use chassis::settings::Common;
@@ -25,6 +26,10 @@ pub struct Config {
     /// The ledger.
     #[command(flatten)]
     pub database: DatabaseArgs,
+
+    /// RabbitMQ, which is told what became of each mail.
+    #[command(flatten)]
+    pub amqp: AmqpArgs,
 
     /// How long a mail that is being sent is left to whoever sends it; at least 5 s longer than `MAIL_TIMEOUT`.
     #[arg(long, env = "MAIL_LEASE", value_name = "30s", default_value = "30s", value_parser = humantime::parse_duration)]
@@ -157,7 +162,8 @@ mod tests {
             "--mail-username=only",
             "--mail-password=only",
         ] {
-            let settings = ["mailer", "--dsn=postgres://db/mailer", wrong];
+            let settings =
+                ["mailer", "--dsn=postgres://db/mailer", "--rabbitmq-url=amqp://u:p@rabbitmq/", wrong];
             assert!(Config::try_parse_from(settings).is_err(), "{wrong}");
         }
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chassis::crash;
 use chassis::request::RequestContext;
 use chassis::retry::Pause;
 use contracts::idempotency::digest;
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::MAIL_SERVER;
-use crate::ledger::{Claim, End, Lease, Ledger, LedgerError};
+use crate::ledger::{Claim, End, Lease, Ledger, LedgerError, Wanted};
 use crate::message::{Message, Place, Sender};
 use crate::metrics::{MailMetrics, Outcome};
 use crate::templates::Templates;
@@ -76,15 +77,16 @@ impl Delivery {
     }
 
     /// Sends the mail with this id, unless that was done before. A receipt means that the mail server has taken it,
-    /// and that the ledger knows.
+    /// and that the ledger knows. `replay` is the dead letter that asks for it once more.
     pub(crate) async fn deliver(
         &self,
         id: Uuid,
+        replay: Option<Uuid>,
         payload: MailPayload,
         context: RequestContext,
     ) -> Result<Receipt, DeliveryError> {
         let started = Instant::now();
-        let digest = digest(&payload);
+        let wanted = Wanted { id, digest: digest(&payload), replay, trace: context.trace };
         let message = Message::build(id, payload, &self.sender, &self.templates).map_err(|violations| {
             self.metrics.record(Outcome::Refused, started.elapsed());
             DeliveryError::Invalid(violations)
@@ -93,19 +95,21 @@ impl Delivery {
         let metrics = Arc::clone(&self.metrics);
         let sending = self.under_way.spawn(context.scope("send mail", move |_| async move {
             let receipt = Receipt { id, message_id: message.message_id().to_owned() };
-            let lease = match ledger.claim(id, digest).await? {
+            let lease = match ledger.claim(wanted).await? {
                 Claim::Granted(lease) => lease,
                 Claim::Sent => return Ok(receipt),
                 Claim::Failed(why) => return Err(DeliveryError::Failed(read(&why))),
                 Claim::UnderWay(longest) => return Err(DeliveryError::UnderWay(longest)),
                 Claim::Conflict => return Err(DeliveryError::Conflict),
             };
+            crash::point("mailer: claimed");
             if lease.again {
                 metrics.resent();
                 let attempt = lease.attempt;
                 tracing::warn!(mail = %id, attempt, "a mail is sent again: nobody knows whether it was taken");
             }
             let result = transport.send(&message).await;
+            crash::point("mailer: handed over");
             let outcome = outcome(&result);
             metrics.record(outcome, started.elapsed());
             note(id, &message, outcome, started, result.as_ref().err());
@@ -113,6 +117,7 @@ impl Delivery {
             if let Some(end) = end(&result, outcome) {
                 record(&ledger, lease, end).await;
             }
+            crash::point("mailer: recorded");
             match result {
                 Ok(()) => Ok(receipt),
                 Err(SendError::Refused { place, code, text }) => {
@@ -148,10 +153,7 @@ fn end(result: &Result<(), SendError>, outcome: Outcome) -> Option<End> {
     Some(match result {
         _ if outcome == Outcome::Unknown => return None,
         Ok(()) => End::Sent,
-        Err(SendError::Refused { place, code, text }) => {
-            // Violations are always JSON.
-            End::Failed(serde_json::to_string(&refusal(*place, *code, text)).unwrap_or_default())
-        }
+        Err(SendError::Refused { place, code, text }) => End::Failed(refusal(*place, *code, text)),
         Err(error) => End::Waiting(error.to_string()),
     })
 }

@@ -6,9 +6,10 @@
 //! ([`sweep`]).
 //!
 //! Claims and records that come together share a transaction ([`writer`]), as single ones would each wait for the
-//! disk.
+//! disk. In the same transaction goes the event that tells of them ([`telling`]), to the outbox.
 
 mod sweep;
+mod telling;
 mod writer;
 
 use std::num::NonZeroU16;
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 use chassis::lifecycle::Lifecycle;
 use chassis::postgres::{Database, DatabaseError};
+use chassis::trace::TraceContext;
+use chrono::{DateTime, Utc};
+use contracts::validation::Violations;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -25,8 +29,33 @@ use self::writer::Writer;
 /// How many claims and records may wait to be written.
 const WAITING: usize = 1024;
 
+/// What a ledger goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// How long a claim is good.
+    pub(crate) lease: Duration,
+    /// For how many days a mail is remembered.
+    pub(crate) days: NonZeroU16,
+    /// The exchange that is told.
+    pub(crate) events: String,
+}
+
+/// A mail that is to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The mail.
+    pub(crate) id: Uuid,
+    /// Of its payload: the same id with another one is refused.
+    pub(crate) digest: Uuid,
+    /// The dead letter that asks for it once more: a mail that was refused for good gets another attempt, for each
+    /// letter one, and may be another mail.
+    pub(crate) replay: Option<Uuid>,
+    /// The trace of whoever asks.
+    pub(crate) trace: TraceContext,
+}
+
 /// The right to send a mail, until the lease ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Lease {
     /// The mail.
     pub(crate) id: Uuid,
@@ -36,10 +65,14 @@ pub(crate) struct Lease {
     pub(crate) attempt: i32,
     /// Whether the mail server may have the mail already.
     pub(crate) again: bool,
+    /// When it was granted.
+    began: DateTime<Utc>,
+    /// The trace of whoever asked.
+    trace: TraceContext,
 }
 
 /// What a claim comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Claim {
     /// Send it.
     Granted(Lease),
@@ -59,7 +92,7 @@ pub(crate) enum End {
     /// The mail server has it.
     Sent,
     /// The mail server won't ever take it: why.
-    Failed(String),
+    Failed(Violations),
     /// It was not taken, and may be sent again at once: why.
     Waiting(String),
 }
@@ -86,8 +119,7 @@ impl From<DatabaseError> for LedgerError {
 
 /// A claim that waits to be written.
 struct ClaimCall {
-    id: Uuid,
-    digest: Uuid,
+    wanted: Wanted,
     reply: oneshot::Sender<Result<Claim, LedgerError>>,
 }
 
@@ -110,24 +142,19 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Starts the task that writes, and one that removes what is older than so many days. A claim is good for `lease`.
-    pub(crate) fn start(
-        database: Database,
-        lease: Duration,
-        days: NonZeroU16,
-        lifecycle: &Lifecycle,
-    ) -> Self {
+    /// Starts the task that writes, and one that removes what is old.
+    pub(crate) fn start(database: Database, terms: Terms, lifecycle: &Lifecycle) -> Self {
         let (calls, received) = mpsc::channel(WAITING);
-        lifecycle.background("ledger sweep", sweep::run(database.clone(), days, lifecycle.closing()));
-        let writer = Writer { database, lease };
+        lifecycle.background("ledger sweep", sweep::run(database.clone(), terms.days, lifecycle.closing()));
+        let writer = Writer { database, terms };
         lifecycle.background("ledger", writer.run(received, lifecycle.closing()));
         Self { calls }
     }
 
-    /// Asks for the right to send a mail whose payload has this digest.
-    pub(crate) async fn claim(&self, id: Uuid, digest: Uuid) -> Result<Claim, LedgerError> {
+    /// Asks for the right to send a mail.
+    pub(crate) async fn claim(&self, wanted: Wanted) -> Result<Claim, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Call::Claim(ClaimCall { id, digest, reply }), answer).await
+        self.ask(Call::Claim(ClaimCall { wanted, reply }), answer).await
     }
 
     /// Records how a claim ended. `false`: the lease had run out and somebody else has the mail now, so nothing is

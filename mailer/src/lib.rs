@@ -2,7 +2,7 @@
 //!
 //! A request enters in [`routes`] as a [`contracts::mail::MailPayload`]; [`delivery`] has it rendered
 //! ([`templates`]) and built ([`message`]), claims it in the [`ledger`], and hands it over ([`transport`]) in a
-//! task that outlives the request.
+//! task that outlives the request. What became of it is told by [`chassis::outbox`].
 
 pub mod config;
 mod delivery;
@@ -18,17 +18,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chassis::amqp::Publisher;
 use chassis::health::Health;
 use chassis::http::server;
 use chassis::lifecycle::Lifecycle;
+use chassis::outbox::Relay;
 use chassis::postgres::{self, Database};
+use contracts::topology::Topology;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 pub use config::Config;
 
 use delivery::Delivery;
-use ledger::Ledger;
+use ledger::{Ledger, Terms};
 use message::Sender;
 use templates::Templates;
 use transport::Transport;
@@ -59,7 +62,11 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let transport = Arc::new(Transport::new(&config)?);
     let sender = Sender::new(&config.from_name, &config.from_address);
     let database = Database::new("mailer", &config.database, &MIGRATIONS);
-    let ledger = Ledger::start(database.clone(), config.mail_lease, config.mail_ledger_days, lifecycle);
+    let topology = Topology::within(&config.amqp.namespace);
+    let terms =
+        Terms { lease: config.mail_lease, days: config.mail_ledger_days, events: topology.events.clone() };
+    let ledger = Ledger::start(database.clone(), terms, lifecycle);
+    Relay::start(&database, Publisher::start(&config.amqp.url, topology, lifecycle)?, lifecycle);
     let delivery = Delivery::new(templates, sender, ledger, Arc::clone(&transport));
 
     let probed = Arc::clone(&transport);

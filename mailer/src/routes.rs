@@ -10,7 +10,7 @@ use axum::routing::post;
 use chassis::health::Health;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
-use chassis::http::client::IDEMPOTENCY_KEY;
+use chassis::http::client::{IDEMPOTENCY_KEY, REPLAY};
 use chassis::postgres;
 use chassis::request::RequestContext;
 use contracts::mail::MailPayload;
@@ -34,17 +34,18 @@ async fn send(
     body: JsonBody,
 ) -> Result<Answer, Answer> {
     let payload = MailPayload::parse(body.value()?).map_err(|wrong| Answer::invalid("mail", wrong))?;
-    let id = mail_id(&headers)?.unwrap_or(context.id);
+    let id = uuid(&headers, IDEMPOTENCY_KEY)?.unwrap_or(context.id);
+    let replay = uuid(&headers, REPLAY)?;
     let message = format!("Message sent to {}", payload.to.join(", "));
-    let receipt = delivery.deliver(id, payload, context).await?;
+    let receipt = delivery.deliver(id, replay, payload, context).await?;
     Ok(Answer::ok(StatusCode::ACCEPTED, message).with_data(&receipt))
 }
 
-/// The id that the caller has given the mail.
-fn mail_id(headers: &HeaderMap) -> Result<Option<Uuid>, Answer> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let id = key.to_str().ok().and_then(|key| Uuid::try_parse(key).ok());
-    let refused = || Answer::failed(StatusCode::BAD_REQUEST, "the header Idempotency-Key must be a UUID");
+/// A header of the caller: the id that it has given the mail, or the dead letter that asks for it once more.
+fn uuid(headers: &HeaderMap, name: &'static str) -> Result<Option<Uuid>, Answer> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|value| Uuid::try_parse(value).ok());
+    let refused = || Answer::failed(StatusCode::BAD_REQUEST, format!("the header {name} must be a UUID"));
     id.map(Some).ok_or_else(refused)
 }
 

@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 
 /// How long something that heals by itself may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// A RabbitMQ that is not there: nothing in these tests waits for what is published.
+const NOWHERE: &str = "amqp://nobody:secret@127.0.0.1:1/";
 /// The account of a development system.
 pub(crate) const ADMIN: (&str, &str) = ("admin@example.com", "verysecret");
 
@@ -29,7 +31,8 @@ impl Auth {
     /// Starts a replica on the database at `dsn`; it may not be there.
     pub(crate) async fn start(dsn: &str, flags: &[&str]) -> Self {
         // To connect costs a debug build fifty milliseconds of a core: two connections are enough for a test.
-        let config = Config::parse_from([&["auth", "--dsn", dsn, "--db-pool-size", "2"], flags].concat());
+        let fixed = ["auth", "--dsn", dsn, "--db-pool-size", "2", "--rabbitmq-url", NOWHERE];
+        let config = Config::parse_from([&fixed, flags].concat());
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serve = async |lifecycle: Lifecycle| auth::serve(listener, config, &lifecycle).await;

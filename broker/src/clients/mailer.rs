@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chassis::http::Answer;
-use chassis::http::client::{Peer, PeerAnswer, PeerError};
+use chassis::http::client::{Effect, Peer, PeerAnswer, PeerError};
 use chassis::request::RequestContext;
 use contracts::mail::{MailPayload, Receipt};
 use contracts::reply::Reply;
@@ -32,7 +32,7 @@ impl MailerClient {
         id: Uuid,
         mail: &MailPayload,
     ) -> Result<Receipt, Answer> {
-        let answer = self.peer.post("/send", mail, context, Some(id)).await?;
+        let answer = self.peer.post("/send", mail, context, Some(Effect { id, replay: None })).await?;
         match answer.status {
             StatusCode::ACCEPTED => Ok(receipt(&answer)?),
             _ => Err(failure(self.peer.name(), "mail", &answer)),

@@ -94,7 +94,7 @@ impl Consumer {
     {
         let work = Work::new(&self.queue, handler, self.onward.clone(), self.stopping.clone());
         let mut pause = Pause::default();
-        // How many messages are to be taken one by one: see `Ended::Unreadable`.
+        // How many messages are to be taken one by one: see `Ended::Unreadable` and `Ended::Suspect`.
         let mut careful = 0;
         loop {
             let flow = if careful > 0 { Flow { prefetch: 1, batch: 1 } } else { self.flow };
@@ -117,6 +117,15 @@ impl Consumer {
                 Ended::Unreadable(why) => {
                     careful = usize::from(self.flow.prefetch);
                     (why, UNREADABLE_PAUSE)
+                }
+                Ended::Suspect(deliveries) => {
+                    careful = usize::from(self.flow.prefetch);
+                    tracing::warn!(
+                        queue = self.queue,
+                        deliveries,
+                        "a message comes again and again: they are taken one by one"
+                    );
+                    continue;
                 }
             };
             tracing::warn!(queue = self.queue, error = why, "the consumer is lost");

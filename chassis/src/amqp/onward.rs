@@ -31,6 +31,8 @@ pub const QUEUE: &str = "x-queue";
 pub const EXCHANGE: &str = "x-exchange";
 /// Header: the routing key that it was published with.
 pub const ROUTING_KEY: &str = "x-routing-key";
+/// Header: the dead letter that it is a replay of.
+pub const REPLAY: &str = "x-replay";
 /// Header: when it died, in milliseconds since 1970.
 pub const DIED_AT: &str = "x-died-at";
 
@@ -73,7 +75,8 @@ impl Onward {
         publisher.get_or_init(async || Publisher::on(server, topology.clone(), lifecycle)).await
     }
 
-    /// Keeps `delivery`, which came from `queue`, with the dead letters. `Ok` once it is confirmed.
+    /// Keeps `delivery`, which came from `queue`, with the dead letters; one that comes from there goes to those that
+    /// nobody can read. `Ok` once it is confirmed.
     pub(super) async fn bury(
         &self,
         queue: &str,
@@ -87,7 +90,9 @@ impl Onward {
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(attempts));
         headers.insert(QUEUE.into(), text(queue));
         headers.insert(DIED_AT.into(), AMQPValue::LongLongInt(Utc::now().timestamp_millis()));
-        self.pass("", &self.0.topology.dead_queue, headers, delivery).await
+        let Topology { dead_queue, unreadable_queue, .. } = &self.0.topology;
+        let grave = if queue == dead_queue { unreadable_queue } else { dead_queue };
+        self.pass("", grave, headers, delivery).await
     }
 
     /// Lets `delivery`, which came from `queue`, wait and return there. `Ok` once it is confirmed.
@@ -123,6 +128,7 @@ impl Publisher {
         let mut headers = FieldTable::default();
         headers.insert(EXCHANGE.into(), text(&letter.exchange));
         headers.insert(ROUTING_KEY.into(), text(&letter.routing_key));
+        headers.insert(REPLAY.into(), text(&letter.id.to_string()));
         if let Some(traceparent) = &letter.traceparent {
             headers.insert(TRACEPARENT.as_str().into(), text(traceparent));
         }

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use super::confirm::{ConfirmChannel, Ended, Message, Request};
 use super::server::{self, CONNECT_TIMEOUT, ConnectError, InvalidUrl, Server, Standing, State};
 use super::{NAME, topology};
+use crate::crash;
 use crate::http::Answer;
 use crate::lifecycle::Lifecycle;
 use crate::request::TRACEPARENT;
@@ -192,9 +193,11 @@ impl Publisher {
     /// Sends a message, and waits until it is confirmed.
     pub(super) async fn confirmed(&self, mut message: Message) -> Result<(), PublishError> {
         message.properties = message.properties.with_delivery_mode(2);
+        crash::point("publisher: to be sent");
         let result = tokio::time::timeout(DEADLINE, self.exchange(message))
             .await
             .unwrap_or(Err(PublishError::TooSlow));
+        crash::point("publisher: confirmed");
         match &result {
             Ok(()) => self.published.increment(1),
             Err(error) => published(error.label()).increment(1),
@@ -211,6 +214,11 @@ impl Publisher {
         self.requests.send(Request { message, answer, room }).map_err(|_| stopped())?;
         let cut = || PublishError::Unavailable("the connection broke before the confirm".to_owned());
         answered.await.unwrap_or_else(|_| Err(cut()))
+    }
+
+    /// Waits until the server is there.
+    pub(crate) async fn connected(&self) {
+        self.standing.up().await;
     }
 
     /// Whether the server can be published to; `Err` says why not. Publishes nothing.

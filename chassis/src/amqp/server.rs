@@ -229,6 +229,15 @@ impl Standing {
         (sender, Self { state })
     }
 
+    /// Waits until there is a connection.
+    pub(crate) async fn up(&self) {
+        let mut state = self.state.clone();
+        if state.wait_for(|state| matches!(state, State::Up(_))).await.is_err() {
+            // There will never be one again: the process ends.
+            std::future::pending().await
+        }
+    }
+
     /// Whether the server can be used; `Err` says why not. Asks nothing of the server.
     pub fn check(&self) -> Result<(), String> {
         match &*self.state.borrow() {

@@ -20,12 +20,23 @@ use crate::request::{RequestContext, TRACEPARENT, X_REQUEST_ID};
 
 /// The header that carries the id of the effect from one service to the next.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The header that names the dead letter which asks for an effect once more.
+pub const REPLAY: &str = "switchboard-replay";
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(20);
 /// The largest answer that is read.
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+
+/// What a call is to bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// Its id.
+    pub id: Uuid,
+    /// The dead letter that asks for it once more.
+    pub replay: Option<Uuid>,
+}
 
 /// Another service, as one that calls it sees it. Clones share connections and breaker.
 #[derive(Clone, Debug)]
@@ -128,13 +139,13 @@ impl Peer {
         self.name
     }
 
-    /// Posts `body`. With `key` the callee knows the id of the effect.
+    /// Posts `body`. With `effect` the callee knows the id of the effect.
     pub async fn post<T: Serialize>(
         &self,
         path: &str,
         body: &T,
         context: &RequestContext,
-        key: Option<Uuid>,
+        effect: Option<Effect>,
     ) -> Result<PeerAnswer, PeerError> {
         let nonsense =
             |error: &dyn std::fmt::Display| PeerError::Nonsense { name: self.name, why: error.to_string() };
@@ -144,8 +155,11 @@ impl Peer {
             .header(header::CONTENT_TYPE, "application/json")
             .header(X_REQUEST_ID, context.request_id_header())
             .header(TRACEPARENT, context.trace.header());
-        if let Some(key) = key {
-            request = request.header(IDEMPOTENCY_KEY, key.to_string());
+        if let Some(Effect { id, replay }) = effect {
+            request = request.header(IDEMPOTENCY_KEY, id.to_string());
+            if let Some(letter) = replay {
+                request = request.header(REPLAY, letter.to_string());
+            }
         }
         let request = request.body(Full::from(body)).map_err(|error| nonsense(&error))?;
         match self.breaker.call(PeerError::counts, self.send(request)).await {

@@ -1,16 +1,12 @@
 //! What can't be stored is kept with the reason, and harms nobody.
 
-use chassis::amqp::dead;
+use contracts::dead_letter::{Body, Encoding};
 use lapin::BasicProperties;
-use lapin::message::Delivery;
+use lapin::options::{BasicGetOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
+use testkit::eventually;
 
-use crate::stand::Stand;
-
-fn header(letter: &Delivery, name: &str) -> String {
-    let headers = letter.properties.headers().clone().unwrap();
-    headers.inner()[name].as_long_string().unwrap().to_string()
-}
+use crate::stand::{Mood, SOON, Stand};
 
 #[tokio::test]
 async fn poison_in_a_batch_is_kept_and_its_neighbours_are_stored() {
@@ -30,17 +26,15 @@ async fn poison_in_a_batch_is_kept_and_its_neighbours_are_stored() {
     }
     drop(held);
     stand.logger.has(40).await;
-    for _ in &poison {
-        let letter = stand.dead_letter().await;
-        let id = letter.properties.message_id().clone().unwrap();
-        let i: usize = id.as_str().trim_start_matches("poison ").parse().unwrap();
-        let (key, body, reason) = poison[i];
-        assert_eq!(letter.data, body);
-        assert!(header(&letter, dead::REASON).contains(reason), "{}", header(&letter, dead::REASON));
-        assert_eq!(header(&letter, dead::ROUTING_KEY), key);
-        assert_eq!(header(&letter, dead::EXCHANGE), stand.topology.logs_topic);
-        assert_eq!(header(&letter, dead::QUEUE), stand.topology.log_queue);
+    for (i, (key, body, reason)) in poison.into_iter().enumerate() {
+        let letter = stand.letter(&format!("poison {i}")).await;
+        assert_eq!(letter.body, Body::of(body));
+        assert!(letter.reason.contains(reason), "{}", letter.reason);
+        assert_eq!((letter.routing_key.as_str(), letter.attempts), (key, 1));
+        assert_eq!(letter.exchange, stand.topology.logs_topic);
+        assert_eq!(letter.queue, stand.topology.log_queue);
     }
+    assert_eq!(stand.logger.letters().len(), poison.len());
     listener.is_ready().await;
     listener.stop().await;
     stand.is_done().await;
@@ -65,11 +59,12 @@ async fn headers_larger_than_a_frame_cost_their_neighbours_nothing() {
     stand.fill(30, 60).await;
     drop(held);
     stand.logger.has(60).await;
-    let letter = stand.dead_letter().await;
-    assert_eq!(letter.properties.message_id().as_ref().map(lapin::types::ShortString::as_str), Some("large"));
+    // The letter can't be read either: it ends where nobody tries to.
+    stand.counts(&stand.topology.unreadable_queue, 1).await;
+    stand.counts(&stand.topology.dead_queue, 0).await;
     listener.is_ready().await;
     listener.stop().await;
-    stand.is_done().await;
+    assert!(stand.logger.letters().is_empty());
     stand.clean().await;
 }
 
@@ -80,10 +75,79 @@ async fn a_letter_whose_headers_leave_no_room_for_the_reason_is_kept_without_the
     stand.send(&stand.topology.logs_topic, "log.INFO", b"no JSON", with_headers(7600, "full")).await;
     stand.fill(0, 5).await;
     stand.logger.has(5).await;
-    let letter = stand.dead_letter().await;
-    assert!(header(&letter, dead::REASON).contains("not JSON"));
-    assert!(!letter.properties.headers().as_ref().unwrap().inner().contains_key("x-large"));
+    assert!(stand.letter("full").await.reason.contains("not JSON"));
     listener.stop().await;
-    stand.counts(&stand.topology.log_queue, 0).await;
+    stand.is_done().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn a_letter_waits_for_the_logger_and_is_kept_once() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    stand.logger.set(Mood::LacksMongo);
+    let properties = BasicProperties::default().with_message_id("poison".into());
+    stand.send(&stand.topology.logs_topic, "log.INFO", b"\xff", properties).await;
+    listener.running.stop().await;
+    stand.logger.set(Mood::Stores);
+    let listener = stand.start_ready().await;
+    let letter = stand.letter("poison").await;
+    assert_eq!((letter.body.encoding, letter.body.body.as_str()), (Encoding::Base64, "/w=="));
+    listener.stop().await;
+    stand.is_done().await;
+    assert_eq!(stand.logger.letters().len(), 1);
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn what_ends_its_consumer_again_and_again_is_kept_with_what_the_server_says() {
+    let stand = Stand::new().await;
+    // The server counts what nobody acknowledges, as with a consumer that dies.
+    let listener = stand.start_ready().await;
+    listener.stop().await;
+    let properties = BasicProperties::default().with_message_id("deadly".into());
+    stand.send(&stand.topology.logs_topic, "log.INFO", br#"{"name":"deadly","data":1}"#, properties).await;
+    let channel = stand.channel().await;
+    eventually(SOON, "the delivery limit", || async {
+        let queue = stand.topology.log_queue.as_str();
+        let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await;
+        let Some(got) = got.map_err(|error| error.to_string())? else { return Ok(()) };
+        let requeue = BasicRejectOptions { requeue: true };
+        got.delivery.acker.reject(requeue).await.map_err(|error| error.to_string())?;
+        Err("delivered once more".to_owned())
+    })
+    .await;
+    let listener = stand.start_ready().await;
+    let letter = stand.letter("deadly").await;
+    assert!(letter.reason.contains("never acknowledged"), "{}", letter.reason);
+    assert_eq!(letter.queue, stand.topology.log_queue);
+    assert_eq!(letter.exchange, stand.topology.logs_topic);
+    assert_eq!(letter.routing_key, "log.INFO");
+    listener.stop().await;
+    stand.is_done().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn a_message_that_came_again_and_again_takes_no_neighbour_along() {
+    let stand = Stand::new().await;
+    stand.start_ready().await.stop().await;
+    let properties = BasicProperties::default().with_message_id("suspect".into());
+    stand.send(&stand.topology.logs_topic, "log.INFO", br#"{"name":"suspect","data":1}"#, properties).await;
+    stand.fill(0, 50).await;
+    let channel = stand.channel().await;
+    for _ in 0..6 {
+        let queue = stand.topology.log_queue.as_str();
+        let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap().unwrap();
+        got.delivery.acker.reject(BasicRejectOptions { requeue: true }).await.unwrap();
+    }
+    let held = stand.logger.hold();
+    let listener = stand.start().await;
+    // Only the suspect is out.
+    stand.counts(&stand.topology.log_queue, 50).await;
+    drop(held);
+    stand.logger.has(51).await;
+    listener.stop().await;
+    stand.is_done().await;
     stand.clean().await;
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser as _;
+use contracts::dead_letter::Letter;
 use contracts::log::Entry;
 use contracts::logger::{AppendError, LoggerRequest, LoggerResponse, Stored};
 use contracts::topology::Topology;
-use lapin::message::Delivery;
-use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
+use contracts::trail::Step;
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use listener::Config;
@@ -23,10 +24,15 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
+use crate::mailer::Mailer;
+
 /// How long anything may take that is to happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// What the logger says of every entry.
+/// How long a mail waits after each attempt.
+pub(crate) const DELAYS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
+
+/// What the logger says of everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     Stores,
@@ -37,6 +43,8 @@ pub(crate) enum Mood {
 #[derive(Clone)]
 pub(crate) struct Logger {
     stored: Arc<Mutex<HashMap<Uuid, Entry>>>,
+    steps: Arc<Mutex<HashMap<Uuid, Step>>>,
+    letters: Arc<Mutex<HashMap<Uuid, Letter>>>,
     mood: Arc<Mutex<Mood>>,
     /// A call is answered when it gets a permit.
     gate: Arc<Semaphore>,
@@ -49,7 +57,8 @@ impl Logger {
     async fn start() -> (Self, SocketAddr) {
         let (listener, address) = bind().await;
         let (stored, mood) = (Arc::default(), Arc::new(Mutex::new(Mood::Stores)));
-        let logger = Self { stored, mood, gate: Arc::new(Semaphore::new(GATE as usize)) };
+        let (steps, letters) = (Arc::default(), Arc::default());
+        let logger = Self { stored, steps, letters, mood, gate: Arc::new(Semaphore::new(GATE as usize)) };
         let handling = logger.clone();
         let handler = move |_: SocketAddr, _: tarpc::context::Context, request: LoggerRequest| {
             let logger = handling.clone();
@@ -60,6 +69,15 @@ impl Logger {
                     LoggerRequest::AppendAll { entries } => LoggerResponse::AppendAll(
                         entries.into_iter().map(|entry| logger.append(entry)).collect(),
                     ),
+                    LoggerRequest::Record { steps } => LoggerResponse::Record(
+                        steps.into_iter().map(|step| logger.keep(&logger.steps, step.id, step)).collect(),
+                    ),
+                    LoggerRequest::Bury { letters } => LoggerResponse::Bury(
+                        letters
+                            .into_iter()
+                            .map(|letter| logger.keep(&logger.letters, letter.id, letter))
+                            .collect(),
+                    ),
                 })
             }
         };
@@ -69,14 +87,35 @@ impl Logger {
     }
 
     fn append(&self, entry: Entry) -> Result<Stored, AppendError> {
+        if entry.name == "refused" {
+            return Err(AppendError::Refused("not this one".to_owned()));
+        }
+        self.keep(&self.stored, entry.id, entry)
+    }
+
+    fn keep<T>(&self, kept: &Mutex<HashMap<Uuid, T>>, id: Uuid, item: T) -> Result<Stored, AppendError> {
         match *self.mood.lock().unwrap() {
             Mood::LacksMongo => Err(AppendError::Unavailable("MongoDB".to_owned())),
-            Mood::Stores if entry.name == "refused" => Err(AppendError::Refused("not this one".to_owned())),
-            Mood::Stores => match self.stored.lock().unwrap().insert(entry.id, entry) {
+            Mood::Stores => match kept.lock().unwrap().insert(id, item) {
                 None => Ok(Stored::Created),
                 Some(_) => Ok(Stored::Already),
             },
         }
+    }
+
+    /// The letters that were kept, the oldest first.
+    pub(crate) fn letters(&self) -> Vec<Letter> {
+        let mut letters: Vec<_> = self.letters.lock().unwrap().values().cloned().collect();
+        letters.sort_by_key(|letter| letter.died_at);
+        letters
+    }
+
+    /// The steps of an action, the oldest first.
+    pub(crate) fn steps(&self, action: Uuid) -> Vec<Step> {
+        let steps = self.steps.lock().unwrap();
+        let mut steps: Vec<_> = steps.values().filter(|step| step.action == action).cloned().collect();
+        steps.sort_by_key(|step| (step.at, step.kind as u8));
+        steps
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -120,6 +159,7 @@ pub(crate) struct Stand {
     pub(crate) rabbitmq: FaultProxy,
     pub(crate) wire: FaultProxy,
     pub(crate) logger: Logger,
+    pub(crate) mailer: Mailer,
     namespace: String,
     url: String,
     connection: Connection,
@@ -144,7 +184,8 @@ impl Stand {
         let connection = Connection::connect(&direct, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         Self {
-            topology: Topology::within(&namespace),
+            topology: Topology::within(&namespace).with_delays(&namespace, &DELAYS),
+            mailer: Mailer::start().await,
             rabbitmq,
             wire: FaultProxy::start(address).await,
             logger,
@@ -163,6 +204,9 @@ impl Stand {
             format!("--rabbitmq-url={}", self.url),
             format!("--rabbitmq-namespace={}", self.namespace),
             format!("--logger-rpc-addr={}", self.wire.address()),
+            format!("--mail-service-url={}", self.mailer.url()),
+            "--listener-retry-delays=100ms,200ms".to_owned(),
+            "--mail-timeout=2s".to_owned(),
             "--listener-prefetch=100".to_owned(),
             "--listener-batch=25".to_owned(),
         ]);
@@ -213,16 +257,14 @@ impl Stand {
         .await;
     }
 
-    pub(crate) async fn dead_letter(&self) -> Delivery {
-        let queue = self.topology.dead_queue.as_str();
-        let got = eventually(SOON, "a dead letter", || async {
-            let options = BasicGetOptions { no_ack: true };
-            let got =
-                self.channel.basic_get(queue.into(), options).await.map_err(|error| error.to_string())?;
-            got.ok_or_else(|| "none yet".to_owned())
+    /// The letter of the message with this id, once it is kept.
+    pub(crate) async fn letter(&self, message_id: &str) -> Letter {
+        eventually(SOON, "a dead letter", || async {
+            let letters = self.logger.letters();
+            let wanted = letters.into_iter().find(|letter| letter.message_id.as_deref() == Some(message_id));
+            wanted.ok_or_else(|| format!("{message_id} is not kept"))
         })
-        .await;
-        got.delivery
+        .await
     }
 
     /// A channel of one's own, past the proxy.
@@ -230,10 +272,13 @@ impl Stand {
         self.connection.create_channel().await.unwrap()
     }
 
-    /// Waits until the log queue is empty, and sees that nothing died.
+    /// Waits until every queue is empty.
     pub(crate) async fn is_done(&self) {
-        self.counts(&self.topology.log_queue, 0).await;
-        self.counts(&self.topology.dead_queue, 0).await;
+        let Topology { log_queue, mail_queue, trail_queue, dead_queue, unreadable_queue, .. } =
+            &self.topology;
+        for queue in [log_queue, mail_queue, trail_queue, dead_queue, unreadable_queue] {
+            self.counts(queue, 0).await;
+        }
     }
 
     pub(crate) async fn clean(self) {
@@ -273,7 +318,7 @@ impl Listener {
     }
 }
 
-async fn bind() -> (TcpListener, SocketAddr) {
+pub(crate) async fn bind() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)

@@ -3,13 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use chassis::crash;
 use chassis::postgres::Database;
+use chrono::Utc;
+use contracts::trail::Step;
 use sqlx::{Connection as _, FromRow, PgConnection};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Call, Claim, ClaimCall, End, Lease, LedgerError, RecordCall};
+use super::telling::{self, tell};
+use super::{Call, Claim, ClaimCall, End, Lease, LedgerError, RecordCall, Terms, Wanted};
 
 /// How much one transaction takes.
 const BATCH: usize = 256;
@@ -17,7 +21,7 @@ const BATCH: usize = 256;
 /// The task that writes.
 pub(super) struct Writer {
     pub(super) database: Database,
-    pub(super) lease: Duration,
+    pub(super) terms: Terms,
 }
 
 impl Writer {
@@ -50,21 +54,25 @@ impl Writer {
         let mut claimed = HashSet::new();
         for call in calls {
             match call {
-                Call::Claim(claim) if claimed.insert(claim.id) => claims.push(claim),
+                Call::Claim(claim) if claimed.insert(claim.wanted.id) => claims.push(claim),
                 Call::Claim(claim) => later.push(Call::Claim(claim)),
                 Call::Record(record) => records.push(record),
             }
         }
-        claims.sort_unstable_by_key(|claim| claim.id);
-        let lease = self.lease;
+        claims.sort_unstable_by_key(|claim| claim.wanted.id);
+        let Terms { lease, events, .. } = &self.terms;
         let written = self
             .database
             .run(async |connection| {
                 let mut transaction = connection.begin().await?;
                 lock(&mut transaction, &claims, &records).await?;
                 let recorded = record(&mut transaction, &records).await?;
-                let granted = claim(&mut transaction, &claims, lease).await?;
+                let granted = claim(&mut transaction, &claims, *lease).await?;
+                crash::point("ledger: written");
+                tell(&mut transaction, events, &steps(&granted, &records, &recorded)).await?;
+                crash::point("ledger: told");
                 transaction.commit().await?;
+                crash::point("ledger: committed");
                 Ok((granted, recorded))
             })
             .await;
@@ -73,7 +81,7 @@ impl Writer {
                 for claim in claims {
                     // Each claim is either granted or there is a row that says why not.
                     let missing = || LedgerError::Failed("a claim without an answer".to_owned());
-                    let _ = claim.reply.send(granted.remove(&claim.id).ok_or_else(missing));
+                    let _ = claim.reply.send(granted.remove(&claim.wanted.id).ok_or_else(missing));
                 }
                 for record in records {
                     let _ = record.reply.send(Ok(recorded.contains(&record.lease.holder)));
@@ -94,13 +102,28 @@ impl Writer {
     }
 }
 
+/// What is told of this transaction.
+fn steps<'a>(
+    claims: &'a HashMap<Uuid, Claim>,
+    records: &'a [RecordCall],
+    recorded: &HashSet<Uuid>,
+) -> Vec<(&'a Lease, Step)> {
+    let claimed = claims.values().filter_map(|claim| match claim {
+        Claim::Granted(lease) => Some((lease, telling::claimed(lease)?)),
+        _ => None,
+    });
+    let recorded = records.iter().filter(|record| recorded.contains(&record.lease.holder));
+    let ended = recorded.map(|record| (&record.lease, telling::ended(&record.lease, &record.end)));
+    ended.chain(claimed).collect()
+}
+
 /// Locks the rows that are there, in one order for all, so that two replicas never wait for each other.
 async fn lock(
     connection: &mut PgConnection,
     claims: &[ClaimCall],
     records: &[RecordCall],
 ) -> sqlx::Result<()> {
-    let claimed = claims.iter().map(|claim| claim.id);
+    let claimed = claims.iter().map(|claim| claim.wanted.id);
     let ids: Vec<Uuid> = claimed.chain(records.iter().map(|record| record.lease.id)).collect();
     sqlx::query("SELECT FROM mails WHERE id = ANY($1) ORDER BY id FOR UPDATE")
         .bind(ids)
@@ -137,31 +160,42 @@ async fn claim(
     if claims.is_empty() {
         return Ok(HashMap::new());
     }
-    let ids: Vec<Uuid> = claims.iter().map(|claim| claim.id).collect();
-    let digests: Vec<Uuid> = claims.iter().map(|claim| claim.digest).collect();
+    let column = |of: fn(&Wanted) -> Uuid| claims.iter().map(|claim| of(&claim.wanted)).collect::<Vec<_>>();
+    let ids = column(|wanted| wanted.id);
+    let replays: Vec<Option<Uuid>> = claims.iter().map(|claim| claim.wanted.replay).collect();
     let holders: Vec<Uuid> = claims.iter().map(|_| Uuid::now_v7()).collect();
+    let began = Utc::now();
     let granted: Vec<Granted> = sqlx::query_as(
-        "INSERT INTO mails AS mail (id, digest, state, holder, lease_until) \
-         SELECT id, digest, 'claimed', holder, now() + make_interval(secs => $4) \
-         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS claim (id, digest, holder) ORDER BY id \
+        "INSERT INTO mails AS mail (id, digest, state, holder, lease_until, replay) \
+         SELECT id, digest, 'claimed', holder, now() + make_interval(secs => $5), replay \
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) AS claim (id, digest, holder, replay) \
+         ORDER BY id \
          ON CONFLICT (id) DO UPDATE SET \
-           state = 'claimed', holder = excluded.holder, lease_until = excluded.lease_until, \
+           digest = excluded.digest, state = 'claimed', holder = excluded.holder, \
+           lease_until = excluded.lease_until, replay = coalesce(excluded.replay, mail.replay), \
            attempts = mail.attempts + 1, doubtful = mail.doubtful OR mail.state = 'claimed', updated_at = now() \
-         WHERE mail.digest = excluded.digest \
-           AND (mail.state = 'waiting' OR mail.state = 'claimed' AND mail.lease_until < now()) \
+         WHERE (mail.state = 'waiting' OR mail.state = 'claimed' AND mail.lease_until < now() \
+                OR mail.state = 'failed' AND mail.replay IS DISTINCT FROM excluded.replay \
+                   AND excluded.replay IS NOT NULL) \
+           AND (mail.digest = excluded.digest \
+                OR mail.replay IS DISTINCT FROM excluded.replay AND excluded.replay IS NOT NULL) \
          RETURNING mail.id, mail.holder, mail.attempts, mail.doubtful",
     )
     .bind(&ids)
-    .bind(&digests)
+    .bind(column(|wanted| wanted.digest))
     .bind(&holders)
+    .bind(replays)
     .bind(lease.as_secs_f64())
     .fetch_all(&mut *connection)
     .await?;
+    let wanted: HashMap<Uuid, &Wanted> =
+        claims.iter().map(|claim| (claim.wanted.id, &claim.wanted)).collect();
     let mut outcomes: HashMap<Uuid, Claim> = granted
         .into_iter()
-        .map(|row| {
+        .filter_map(|row| {
             let Granted { id, holder, attempts: attempt, doubtful: again } = row;
-            (id, Claim::Granted(Lease { id, holder, attempt, again }))
+            let trace = wanted.get(&id)?.trace;
+            Some((id, Claim::Granted(Lease { id, holder, attempt, again, began, trace })))
         })
         .collect();
     let refused: Vec<Uuid> = ids.into_iter().filter(|id| !outcomes.contains_key(id)).collect();
@@ -176,10 +210,9 @@ async fn claim(
     .bind(refused)
     .fetch_all(connection)
     .await?;
-    let wanted: HashMap<Uuid, Uuid> = claims.iter().map(|claim| (claim.id, claim.digest)).collect();
     for row in standing {
         let outcome = match row.state.as_str() {
-            _ if wanted.get(&row.id) != Some(&row.digest) => Claim::Conflict,
+            _ if wanted.get(&row.id).is_none_or(|wanted| wanted.digest != row.digest) => Claim::Conflict,
             "sent" => Claim::Sent,
             "failed" => Claim::Failed(row.error.unwrap_or_default()),
             _ => {
@@ -202,8 +235,9 @@ async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::
     for record in records {
         let (state, error) = match &record.end {
             End::Sent => ("sent", None),
-            End::Failed(why) => ("failed", Some(why.as_str())),
-            End::Waiting(why) => ("waiting", Some(why.as_str())),
+            // Violations are always JSON.
+            End::Failed(why) => ("failed", serde_json::to_string(why).ok()),
+            End::Waiting(why) => ("waiting", Some(why.clone())),
         };
         states.push(state);
         errors.push(error);

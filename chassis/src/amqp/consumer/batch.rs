@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{Batch, Delivery, Disposition};
 use crate::amqp::Onward;
+use crate::crash;
 use crate::request::{RequestContext, span_context};
 use crate::retry::Pause;
 use crate::telemetry;
@@ -68,9 +69,12 @@ impl Work {
         if telemetry::exports_spans() && batch.len() > 1 {
             link(&batch);
         }
+        crash::point("consumer: delivered");
         let mut dispositions = (self.handler)(context, Arc::clone(&batch)).await;
+        crash::point("consumer: worked off");
         dispositions.resize(batch.len(), Disposition::Requeue);
         self.pass_on(&batch, &mut dispositions).await;
+        crash::point("consumer: passed on");
         let count = |wanted: fn(&Disposition) -> bool| dispositions.iter().filter(|d| wanted(d)).count();
         let retry = count(|d| matches!(d, Disposition::Requeue | Disposition::Later(_)));
         let dead = count(|d| matches!(d, Disposition::Dead(_)));

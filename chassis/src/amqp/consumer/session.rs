@@ -19,9 +19,13 @@ use super::batch::{Finished, Work};
 use super::{Delivery, Disposition, Flow};
 use crate::amqp::server::{ConnectError, Server, close, lost};
 use crate::amqp::topology;
+use crate::crash;
 
 /// How many bytes of bodies at most make a batch, so that it fits into a frame of the logger's RPC.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// From how many deliveries on a message is taken alone. Far below the delivery limit of the queues: each return to
+/// taking many costs the neighbours one more.
+const SUSPECT: u64 = 5;
 /// How long the server may take to cancel a consumer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,6 +42,9 @@ pub(super) enum Ended {
     /// delivered comes again, and only taking messages one by one keeps the unreadable one from using up
     /// the deliveries of its neighbours, until the server puts it with the dead letters.
     Unreadable(String),
+    /// A message has been delivered so often that it may be what ends its consumer, and its neighbours with it. Only
+    /// taking messages one by one keeps it from using up the deliveries of the others.
+    Suspect(u64),
 }
 
 /// What the stream of deliveries gives.
@@ -128,7 +135,7 @@ impl Session {
                     cancel(&channel, &consumer).await;
                 }
                 next = consumer.next(), if last.is_none() && in_hand.len() < flow.concurrent() => {
-                    match gather(&mut consumer, next, flow.batch) {
+                    match gather(&mut consumer, next, flow.batch, careful > 0) {
                         Ok((batch, over)) => {
                             if !batch.is_empty() {
                                 in_hand.push_back(work.start(batch));
@@ -151,13 +158,18 @@ fn gather(
     consumer: &mut lapin::Consumer,
     mut next: Next,
     most: usize,
+    careful: bool,
 ) -> Result<(Vec<Delivery>, Option<Ended>), Ended> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
         match next {
             Some(Ok(delivery)) => {
                 bytes += delivery.data.len();
-                batch.push(Delivery(delivery));
+                let delivery = Delivery(delivery);
+                if !careful && delivery.redeliveries() >= SUSPECT {
+                    return Err(Ended::Suspect(delivery.redeliveries()));
+                }
+                batch.push(delivery);
             }
             Some(Err(error)) => return Err(ended_by(&error)),
             None => {
@@ -197,6 +209,7 @@ async fn settle(finished: &Finished) -> Result<usize, Ended> {
     }
     if let Some(last) = done {
         usable(last.0.acker.ack(BasicAckOptions { multiple: true }).await)?;
+        crash::point("consumer: acknowledged");
     }
     Ok(finished.batch.len())
 }

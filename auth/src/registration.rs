@@ -1,0 +1,57 @@
+//! A new user: the row and the event that tells of it, in one transaction.
+//!
+//! The event `auth.user.registered` goes through the outbox; the listener answers it with a mail of welcome, whose id
+//! is the event's.
+
+use chassis::amqp::{Publication, PublishError};
+use chassis::crash;
+use chassis::outbox;
+use chrono::Utc;
+use contracts::auth::User;
+use contracts::event::CloudEvent;
+use contracts::topology::USER_REGISTERED;
+use sqlx::{Connection as _, PgConnection};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::users::{self, NewUser, RegisterError};
+
+/// What events of this service name as their source.
+const SOURCE: &str = "switchboard/auth";
+
+/// Why there is no new user.
+#[derive(Debug, Error)]
+pub enum RegistrationError {
+    /// The row was not written.
+    #[error(transparent)]
+    User(#[from] RegisterError),
+    /// The event can't be written.
+    #[error(transparent)]
+    Event(#[from] PublishError),
+}
+
+impl From<sqlx::Error> for RegistrationError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::User(RegisterError::Database(error))
+    }
+}
+
+/// Registers a user. `id` is that of the event and of the mail: the same each time when it is tried again. The event
+/// is published to `events`, in the order of the user's events.
+pub async fn register(
+    connection: &mut PgConnection,
+    events: &str,
+    id: Uuid,
+    new: &NewUser,
+) -> Result<User, RegistrationError> {
+    let mut transaction = connection.begin().await?;
+    let user = users::register(&mut *transaction, new).await?;
+    crash::point("registration: user written");
+    let event = CloudEvent::new(id, SOURCE, USER_REGISTERED, Utc::now(), &user);
+    let publication = Publication::of(events, USER_REGISTERED, &event)?;
+    outbox::enqueue(&mut transaction, &[(format!("user {}", user.id), publication)]).await?;
+    crash::point("registration: event written");
+    transaction.commit().await?;
+    crash::point("registration: committed");
+    Ok(user)
+}

@@ -1,0 +1,54 @@
+//! The transactional outbox: an event that is written in the transaction of its effect, and published after it.
+//!
+//! A service that owns a database writes its effect and [`enqueue`]s the event that tells of it in one
+//! transaction: both are there or neither is. From here the [`Relay`] brings it to RabbitMQ. It may publish an
+//! event a second time (it died between the confirm and the mark), never none; who consumes it knows it by its id.
+//!
+//! The events of one `entity` are published in the order in which they were written; those of different ones side
+//! by side. The table is made by a migration of the service, a copy of `chassis/outbox.sql`.
+
+mod relay;
+
+use sqlx::PgConnection;
+use sqlx::types::chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+pub use self::relay::Relay;
+use crate::amqp::Publication;
+
+/// The channel on which a commit with new events wakes the relays.
+const CHANNEL: &str = "outbox";
+
+/// Writes events beside their effects; `entity` is what each of them is about, in whose order it is published.
+/// Nothing is published unless the transaction of `connection` commits.
+pub async fn enqueue(connection: &mut PgConnection, events: &[(String, Publication)]) -> sqlx::Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let column = |of: fn(&Publication) -> &str| events.iter().map(|(_, event)| of(event)).collect::<Vec<_>>();
+    let entities: Vec<&str> = events.iter().map(|(entity, _)| entity.as_str()).collect();
+    let ids: Vec<Uuid> = events.iter().map(|(_, event)| event.id).collect();
+    let times: Vec<DateTime<Utc>> = events.iter().map(|(_, event)| event.time).collect();
+    let traces: Vec<Option<&str>> = events.iter().map(|(_, event)| event.traceparent.as_deref()).collect();
+    let bodies: Vec<&[u8]> = events.iter().map(|(_, event)| event.body.as_slice()).collect();
+    sqlx::query(
+        "WITH written AS ( \
+           INSERT INTO outbox (entity, id, exchange, routing_key, happened_at, traceparent, body) \
+           SELECT entity, id, exchange, routing_key, happened_at, traceparent, body \
+           FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[]) \
+             WITH ORDINALITY AS event (entity, id, exchange, routing_key, happened_at, traceparent, body, place) \
+           ORDER BY place RETURNING seq) \
+         SELECT pg_notify($8, '') FROM written LIMIT 1",
+    )
+    .bind(entities)
+    .bind(ids)
+    .bind(column(|event| &event.exchange))
+    .bind(column(|event| &event.routing_key))
+    .bind(times)
+    .bind(traces)
+    .bind(bodies)
+    .bind(CHANNEL)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

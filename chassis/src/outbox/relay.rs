@@ -1,0 +1,286 @@
+//! Brings events from the outbox to RabbitMQ.
+//!
+//! Every replica of a service runs one, and they share the work: a round takes the oldest events, of entities that
+//! no other relay has in hand (an advisory lock each, so that one entity's events stay in order), publishes them,
+//! and marks those that were confirmed. All of it is one transaction, so that a relay which dies leaves its
+//! events to the next as soon as PostgreSQL notices. A commit with new events wakes it; where the word is lost, it
+//! looks again after [`POLL`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use sqlx::postgres::PgListener;
+use sqlx::types::chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::CHANNEL;
+use crate::amqp::{Publication, PublishError, Publisher};
+use crate::crash;
+use crate::lifecycle::Lifecycle;
+use crate::postgres::Database;
+use crate::retry::Pause;
+
+/// How many events a round takes.
+const BATCH: i64 = 500;
+/// How long new events may wait when nobody says that they are there.
+const POLL: Duration = Duration::from_secs(1);
+/// How long a round may take. A confirm that does not come takes five seconds.
+const ROUND: Duration = Duration::from_secs(15);
+/// After which PostgreSQL takes the locks from a relay that it does not hear of.
+const ABANDONED: &str = "20s";
+/// After which it gives a statement up.
+const STATEMENT: &str = "5s";
+/// One connection to relay with, one to sweep with, and one that listens.
+const CONNECTIONS: u32 = 3;
+/// How long the connections may take to close.
+const CLOSE: Duration = Duration::from_secs(2);
+/// How long a sent event is kept, for whoever wants to look.
+const KEEP: &str = "1 hour";
+/// How often the sent ones are removed.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How many are removed at once.
+const SWEPT: u64 = 5000;
+/// The first part of the key of an entity's lock.
+const LOCKS: i64 = 0x6f75_7462_6f78;
+
+/// Publishes what is in the outbox of one database.
+#[derive(Debug)]
+pub struct Relay {
+    database: Database,
+    pool: PgPool,
+    publisher: Publisher,
+    woken: Arc<Notify>,
+    relayed: Counter,
+    failed: Counter,
+    waiting: Gauge,
+    lag: Histogram,
+}
+
+#[derive(Debug, FromRow)]
+struct Row {
+    seq: i64,
+    entity: String,
+    id: Uuid,
+    exchange: String,
+    routing_key: String,
+    happened_at: DateTime<Utc>,
+    traceparent: Option<String>,
+    body: Vec<u8>,
+    written_at: DateTime<Utc>,
+}
+
+/// What came of a round.
+#[derive(Debug, Default)]
+struct Round {
+    taken: usize,
+    sent: Vec<i64>,
+    why: Option<PublishError>,
+}
+
+impl Relay {
+    /// Starts to relay, in the background, until the service closes. The tables need not be there yet.
+    pub fn start(database: &Database, publisher: Publisher, lifecycle: &Lifecycle) {
+        let relay = Arc::new(Self {
+            database: database.clone(),
+            pool: database.pool(CONNECTIONS, STATEMENT, ABANDONED),
+            publisher,
+            woken: Arc::default(),
+            relayed: counter!("outbox_relayed_total"),
+            failed: counter!("outbox_failures_total"),
+            waiting: gauge!("outbox_waiting"),
+            lag: histogram!("outbox_lag_seconds"),
+        });
+        let closing = lifecycle.closing();
+        lifecycle.background("outbox relay", async move {
+            let work = async { tokio::join!(relay.relay(), relay.listen(), relay.sweep()) };
+            closing.run_until_cancelled(work).await;
+            let _ = timeout(CLOSE, relay.pool.close()).await;
+            Ok(())
+        });
+    }
+
+    async fn relay(&self) {
+        let mut pause = Pause::default();
+        let mut failures = 0_u32;
+        loop {
+            self.publisher.connected().await;
+            let why = match timeout(ROUND, self.round()).await {
+                Ok(Ok(Round { taken, why: None, .. })) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "the outbox is relayed again");
+                    }
+                    failures = 0;
+                    pause.reset();
+                    if taken == 0 {
+                        let _ = timeout(POLL, self.woken.notified()).await;
+                    }
+                    continue;
+                }
+                Ok(Ok(Round { why: Some(why), .. })) => why.to_string(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("a round took longer than {ROUND:?}"),
+            };
+            failures += 1;
+            self.failed.increment(1);
+            // A line for the first failures, then every tenth: a long outage is no flood.
+            if failures <= 5 || failures.is_multiple_of(10) {
+                tracing::warn!(why, failures, "the outbox waits");
+            }
+            sleep(pause.grow()).await;
+        }
+    }
+
+    /// Publishes and marks the oldest events that no other relay has in hand.
+    async fn round(&self) -> sqlx::Result<Round> {
+        if !self.database.is_open() {
+            return Ok(Round::default());
+        }
+        let mut transaction = self.pool.begin().await?;
+        let rows = take(&mut transaction).await?;
+        if rows.is_empty() {
+            return Ok(Round::default());
+        }
+        crash::point("relay: taken");
+        let round = self.publish(rows).await;
+        crash::point("relay: confirmed");
+        if !round.sent.is_empty() {
+            sqlx::query("UPDATE outbox SET sent_at = now() WHERE seq = ANY($1)")
+                .bind(&round.sent)
+                .execute(&mut *transaction)
+                .await?;
+            crash::point("relay: marked");
+            transaction.commit().await?;
+            self.relayed.increment(round.sent.len() as u64);
+        }
+        crash::point("relay: committed");
+        Ok(round)
+    }
+
+    /// Publishes all, those of one entity one after the other. An entity whose event fails keeps the rest of them.
+    async fn publish(&self, rows: Vec<Row>) -> Round {
+        let taken = rows.len();
+        let mut entities: HashMap<String, Vec<Row>> = HashMap::new();
+        for row in rows {
+            entities.entry(row.entity.clone()).or_default().push(row);
+        }
+        let each = entities.into_values().map(|rows| async {
+            let mut sent = Vec::with_capacity(rows.len());
+            for row in rows {
+                let (seq, written_at) = (row.seq, row.written_at);
+                if let Err(why) = self.publisher.send(row.into()).await {
+                    return (sent, Some(why));
+                }
+                let lag = Utc::now().signed_duration_since(written_at).to_std().unwrap_or_default();
+                self.lag.record(lag.as_secs_f64());
+                sent.push(seq);
+            }
+            (sent, None)
+        });
+        let mut round = Round { taken, ..Round::default() };
+        for (sent, why) in join_all(each).await {
+            round.sent.extend(sent);
+            round.why = round.why.or(why);
+        }
+        round
+    }
+
+    /// Wakes the relay when a transaction with new events commits.
+    async fn listen(&self) {
+        loop {
+            // Whatever breaks is made anew, and meanwhile the relay looks by itself.
+            let listened = async {
+                let mut listener = PgListener::connect_with(&self.pool).await?;
+                listener.listen(CHANNEL).await?;
+                loop {
+                    listener.recv().await?;
+                    self.woken.notify_one();
+                }
+            };
+            let error: sqlx::Error = match listened.await {
+                Ok(never) => never,
+                Err(error) => error,
+            };
+            tracing::debug!(%error, "nobody wakes the relay");
+            sleep(POLL).await;
+        }
+    }
+
+    /// Removes what was sent a while ago, and counts what waits.
+    async fn sweep(&self) {
+        loop {
+            sleep(SWEEP).await;
+            if self.database.is_open()
+                && let Err(error) = self.sweep_once().await
+            {
+                tracing::debug!(%error, "the outbox was not swept");
+            }
+        }
+    }
+
+    async fn sweep_once(&self) -> sqlx::Result<()> {
+        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
+            .fetch_one(&self.pool)
+            .await?;
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is not exact")]
+        self.waiting.set(waiting as f64);
+        loop {
+            let removed = sqlx::query(
+                "DELETE FROM outbox WHERE seq IN ( \
+                   SELECT seq FROM outbox WHERE sent_at < now() - $1::interval \
+                   ORDER BY sent_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(KEEP)
+            .bind(i64::try_from(SWEPT).unwrap_or(i64::MAX))
+            .execute(&self.pool)
+            .await?;
+            if removed.rows_affected() < SWEPT {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The oldest events whose entities are now ours, until the transaction ends.
+async fn take(transaction: &mut Transaction<'_, Postgres>) -> sqlx::Result<Vec<Row>> {
+    let entities: Vec<String> = sqlx::query_scalar(
+        "WITH oldest AS MATERIALIZED ( \
+           SELECT entity FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT $1), \
+         entities AS MATERIALIZED (SELECT DISTINCT entity FROM oldest) \
+         SELECT entity FROM entities WHERE pg_try_advisory_xact_lock(hashtextextended(entity, $2))",
+    )
+    .bind(BATCH)
+    .bind(LOCKS)
+    .fetch_all(&mut **transaction)
+    .await?;
+    if entities.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A new look, now that the entities are ours: what another relay has sent meanwhile is marked by now.
+    sqlx::query_as(
+        "SELECT seq, entity, id, exchange, routing_key, happened_at, traceparent, body, written_at \
+         FROM outbox WHERE sent_at IS NULL AND entity = ANY($1) ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(entities)
+    .bind(BATCH)
+    .fetch_all(&mut **transaction)
+    .await
+}
+
+impl From<Row> for Publication {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            exchange: row.exchange,
+            routing_key: row.routing_key,
+            time: row.happened_at,
+            traceparent: row.traceparent,
+            body: row.body,
+        }
+    }
+}

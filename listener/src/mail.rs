@@ -1,0 +1,150 @@
+//! The mail queue: each message asks for a mail, and the mailer sends it.
+//!
+//! The mailer knows the mail by its id, so asking again sends nothing twice. While the mailer itself is away, the
+//! messages in hand are held; what it could not do for one mail is tried again after a wait, told to the trail; a
+//! mail that it refuses for good, or that has had its attempts, goes to the dead letters.
+
+pub(crate) mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::amqp::consumer::Batch;
+use chassis::amqp::{Delivery, Disposition, Onward};
+use chassis::crash;
+use chassis::http::client::{Effect, Peer, PeerError};
+use chassis::request::RequestContext;
+use chassis::retry::Pause;
+use contracts::mail::MailPayload;
+use contracts::reply::Reply;
+use contracts::topology::Retry;
+use contracts::trail::{Step, StepKind};
+use futures_util::future::join_all;
+use http::StatusCode;
+use serde_json::Value;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use self::request::Request;
+use crate::SERVICE;
+
+/// Has mails sent.
+#[derive(Debug)]
+pub(crate) struct Mails {
+    mailer: Peer,
+    onward: Onward,
+    stopping: CancellationToken,
+}
+
+/// What came of asking the mailer.
+enum Asked {
+    /// The mail server has it.
+    Sent,
+    /// It won't ever be sent.
+    Refused(String),
+    /// It was not sent, or nobody knows; it may be asked for again later.
+    Later(String),
+    /// The mailer was not there to be asked.
+    Away(String),
+}
+
+impl Mails {
+    /// The mailer at `base`, which may take `timeout` for a mail.
+    pub(crate) fn new(
+        base: Url,
+        timeout: Duration,
+        onward: Onward,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        let mailer = Peer::new("the mailer", base, SERVICE, timeout);
+        Arc::new(Self { mailer, onward, stopping })
+    }
+
+    /// Has the mails of a batch sent; gives what became of each message.
+    pub(crate) async fn send(self: Arc<Self>, batch: Batch) -> Vec<Disposition> {
+        join_all(batch.iter().map(|delivery| self.one(delivery))).await
+    }
+
+    async fn one(&self, delivery: &Delivery) -> Disposition {
+        let request = match Request::read(delivery) {
+            Ok(request) => request,
+            Err(why) => return Disposition::Dead(why),
+        };
+        let mut pause = Pause::default();
+        let why = loop {
+            match self.ask(&request.context, request.effect, &request.mail).await {
+                Asked::Sent => return Disposition::Done,
+                Asked::Refused(why) => return Disposition::Dead(why),
+                Asked::Later(why) => break why,
+                Asked::Away(error) => {
+                    tracing::warn!(mail = %request.effect.id, error, "a mail is held");
+                    let waited = sleep(pause.grow());
+                    if self.stopping.run_until_cancelled(waited).await.is_none() {
+                        return Disposition::Requeue;
+                    }
+                }
+            }
+        };
+        let attempt = delivery.attempt();
+        let Some(retry) = delivery.wait(self.onward.topology()) else {
+            return Disposition::Dead(format!("given up after {attempt} attempts: {why}"));
+        };
+        tracing::warn!(mail = %request.effect.id, attempt, why, wait = ?retry.delay, "a mail waits");
+        let step = retrying(&request, attempt, why, retry);
+        match self.tell(&request.context, &step).await {
+            Ok(()) => Disposition::Later(retry.clone()),
+            Err(Stopped) => Disposition::Requeue,
+        }
+    }
+
+    async fn ask(&self, context: &RequestContext, effect: Effect, mail: &MailPayload) -> Asked {
+        let answer = match self.mailer.post("/send", mail, context, Some(effect)).await {
+            Ok(answer) => answer,
+            Err(error @ (PeerError::Down { .. } | PeerError::Open(_))) => {
+                return Asked::Away(error.to_string());
+            }
+            Err(error) => return Asked::Later(error.to_string()),
+        };
+        crash::point("listener: mail answered");
+        let said = || match answer.json::<Reply<Value>>() {
+            Ok(reply) => reply.message,
+            Err(error) => error.to_string(),
+        };
+        match answer.status {
+            status if status.is_success() => Asked::Sent,
+            // Somebody else is sending it.
+            StatusCode::CONFLICT if answer.retry_after.is_some() => Asked::Later(said()),
+            status if status.is_client_error() => Asked::Refused(said()),
+            _ => Asked::Later(said()),
+        }
+    }
+
+    /// Publishes a step, however long it takes.
+    async fn tell(&self, context: &RequestContext, step: &Step) -> Result<(), Stopped> {
+        let event = step.event(Some(context.trace.to_string()));
+        let publisher = self.onward.publisher().await;
+        let mut pause = Pause::default();
+        while let Err(error) = publisher.publish(&self.onward.topology().events, &event.kind, &event).await {
+            tracing::warn!(mail = %step.action, %error, "a step could not be published");
+            let waited = sleep(pause.grow());
+            self.stopping.run_until_cancelled(waited).await.ok_or(Stopped)?;
+        }
+        crash::point("listener: told");
+        Ok(())
+    }
+}
+
+/// The process is to end.
+struct Stopped;
+
+fn retrying(request: &Request, attempt: u32, why: String, retry: &Retry) -> Step {
+    // A replay counts its attempts anew.
+    let before = request.effect.replay.map_or(0, |letter| letter.as_u128());
+    let number = before.wrapping_add(attempt.into());
+    let mut step = Step::new(request.effect.id, "mail", StepKind::Retrying, number, SERVICE);
+    step.details.due = chrono::TimeDelta::from_std(retry.delay).ok().map(|delay| step.at + delay);
+    step.details.attempt = Some(attempt);
+    step.details.why = Some(why);
+    step
+}

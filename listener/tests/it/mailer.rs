@@ -1,0 +1,107 @@
+//! A mailer that does what a test tells it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse as _;
+use axum::routing::post;
+use chassis::http::Answer;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use testkit::proxy::FaultProxy;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::stand::bind;
+
+/// What it says to a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Say {
+    Sent,
+    /// 422.
+    Refused,
+    /// 503.
+    NotNow,
+    /// 409 with a `Retry-After`.
+    UnderWay,
+    /// 409.
+    Conflict,
+}
+
+/// A call, as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) id: Uuid,
+    pub(crate) replay: Option<String>,
+    pub(crate) trace: Option<String>,
+    pub(crate) mail: Value,
+}
+
+#[derive(Clone)]
+pub(crate) struct Mailer {
+    calls: Arc<Mutex<Vec<Call>>>,
+    /// What is said first, by id; then `Sent`.
+    script: Arc<Mutex<HashMap<Uuid, Vec<Say>>>>,
+    gate: Arc<Semaphore>,
+    pub(crate) wire: Arc<FaultProxy>,
+}
+
+impl Mailer {
+    pub(crate) async fn start() -> Self {
+        let (socket, address) = bind().await;
+        let wire = Arc::new(FaultProxy::start(address).await);
+        let gate = Arc::new(Semaphore::new(1000));
+        let mailer = Self { calls: Arc::default(), script: Arc::default(), gate, wire };
+        let routes = Router::new().route("/send", post(send)).with_state(mailer.clone());
+        tokio::spawn(async move { axum::serve(socket, routes).await.unwrap() });
+        mailer
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.wire.address())
+    }
+
+    /// What it says to the first calls for this mail.
+    pub(crate) fn says(&self, id: Uuid, script: &[Say]) {
+        self.script.lock().unwrap().insert(id, script.iter().rev().copied().collect());
+    }
+
+    /// The calls for this mail.
+    pub(crate) fn calls(&self, id: Uuid) -> Vec<Call> {
+        self.calls.lock().unwrap().iter().filter(|call| call.id == id).cloned().collect()
+    }
+
+    /// How many calls wait for an answer, while it is held.
+    pub(crate) fn count(&self) -> usize {
+        self.calls.lock().unwrap().len()
+    }
+
+    /// Answers nothing until what this gives is dropped.
+    pub(crate) fn hold(&self) -> impl Drop + use<> {
+        Arc::clone(&self.gate).try_acquire_many_owned(1000).unwrap()
+    }
+}
+
+async fn send(
+    State(mailer): State<Mailer>,
+    headers: HeaderMap,
+    axum::Json(mail): axum::Json<Value>,
+) -> axum::response::Response {
+    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let id: Uuid = header("idempotency-key").unwrap().parse().unwrap();
+    let call = Call { id, replay: header("switchboard-replay"), trace: header("traceparent"), mail };
+    mailer.calls.lock().unwrap().push(call);
+    drop(mailer.gate.acquire().await);
+    let say = mailer.script.lock().unwrap().get_mut(&id).and_then(Vec::pop).unwrap_or(Say::Sent);
+    match say {
+        Say::Sent => Answer::ok(StatusCode::ACCEPTED, "Message sent"),
+        Say::Refused => Answer::failed(StatusCode::UNPROCESSABLE_ENTITY, "to was refused: 550 nobody here"),
+        Say::NotNow => Answer::unavailable("the mail server"),
+        Say::UnderWay => Answer::under_way(Duration::from_secs(1)),
+        Say::Conflict => Answer::key_conflict(),
+    }
+    .into_response()
+}

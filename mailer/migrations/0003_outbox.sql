@@ -1,0 +1,1 @@
+../../chassis/outbox.sql
