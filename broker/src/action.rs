@@ -5,6 +5,7 @@
 mod auth;
 mod log;
 mod mail;
+mod queue;
 
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
@@ -127,7 +128,7 @@ fn payload<T>(
     parse(value).map_err(|violations| Answer::invalid(name, violations))
 }
 
-/// Hands an action to whoever does it.
+/// Hands an action to whoever does it. A log-in is answered as it is, whatever the client prefers.
 pub(crate) async fn perform(
     app: &App,
     context: &RequestContext,
@@ -140,7 +141,10 @@ pub(crate) async fn perform(
         (Action::Log(payload), Preference::RespondAsync) => {
             log::queue(&app.publisher, &app.topology, context, payload).await
         }
-        (Action::Mail(mail), _) => mail::send(&app.mailer, context, &mail).await,
+        (Action::Mail(mail), Preference::Direct) => mail::send(&app.mailer, context, &mail).await,
+        (Action::Mail(mail), Preference::RespondAsync) => {
+            mail::queue(&app.publisher, &app.topology, context, &mail).await
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The services that the broker calls over HTTP, as typed calls.
 //!
-//! The logger is not here: its client, `chassis::rpc::LoggerClient`, is shared with the listener.
+//! Log entries do not go this way but by RPC, with `chassis::rpc::LoggerClient`, which the listener has too.
 
 mod auth;
+mod logger;
 mod mailer;
 
 pub use auth::AuthClient;
+pub use logger::LoggerHttp;
 pub use mailer::MailerClient;
 
 use chassis::http::Answer;
@@ -39,13 +41,20 @@ fn failure(service: &str, payload: &str, answer: &PeerAnswer) -> Answer {
                 None => refused,
             }
         }
+        _ => trouble(service, answer, &reply.message),
+    }
+}
+
+/// What a client is told when a service could not do what it was asked.
+fn trouble(service: &str, answer: &PeerAnswer, message: &str) -> Answer {
+    match answer.status {
         status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => {
             // Its own log says why; its words may name whom a mail goes to.
             tracing::warn!(service, status = status.as_u16(), "a call failed");
-            Answer::failed(status, format!("{service}: {}", reply.message))
+            Answer::failed(status, format!("{service}: {message}"))
         }
         status => {
-            let error: PeerError = answer.nonsense(format!("status {status}: {}", reply.message));
+            let error: PeerError = answer.nonsense(format!("status {status}: {message}"));
             error.into()
         }
     }

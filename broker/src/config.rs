@@ -44,7 +44,7 @@ pub struct Config {
     #[command(flatten)]
     pub logger: LoggerArgs,
 
-    /// Where the logger serves HTTP, for `GET /health`.
+    /// Where the logger serves HTTP, for `GET /actions/…`, the dead letters and `GET /health`.
     #[arg(
         long,
         env = "LOGGER_SERVICE_URL", value_parser = parse_http_url,

@@ -1,14 +1,17 @@
 //! The one entry of the system: `POST /handle` takes an action and hands it to the service that does it.
 //!
 //! A request's way: [`routes`] → [`action`], which reads it, → `action/auth.rs`, `action/log.rs` or
-//! `action/mail.rs` → `clients/…` → the other service, or the exchange. The broker keeps nothing, so any number
-//! of replicas may run.
+//! `action/mail.rs` → `clients/…` → the other service, or, through `action/queue.rs`, the exchange. What became of it is
+//! in [`trail`], and what could not be worked on in [`dead_letters`]. The broker keeps nothing, so any number of
+//! replicas may run.
 
 pub mod action;
 pub mod clients;
 pub mod config;
+mod dead_letters;
 mod health;
 mod routes;
+mod trail;
 
 use chassis::amqp::Publisher;
 use chassis::http::server;
@@ -16,8 +19,9 @@ use chassis::lifecycle::Lifecycle;
 use chassis::rpc::LoggerClient;
 use contracts::topology::Topology;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::clients::{AuthClient, MailerClient};
+use crate::clients::{AuthClient, LoggerHttp, MailerClient};
 use crate::config::Config;
 use crate::health::System;
 
@@ -26,9 +30,11 @@ pub struct App {
     auth: AuthClient,
     mailer: MailerClient,
     logger: LoggerClient,
+    logger_http: LoggerHttp,
     publisher: Publisher,
     topology: Topology,
     system: System,
+    stopping: CancellationToken,
 }
 
 /// Listens where the settings say, and serves.
@@ -48,8 +54,10 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
         mailer: MailerClient::new(config.mail_service_url.clone(), config.mail_timeout),
         system: System::new(&config, logger.clone(), publisher.clone()),
         logger,
+        logger_http: LoggerHttp::new(config.logger_service_url.clone()),
         publisher,
         topology,
+        stopping: lifecycle.stopping(),
     };
     let routes = routes::routes(app, lifecycle.draining());
     let serving = server::serve_pages(listener, routes, routes::cors(&config), lifecycle.stopping());

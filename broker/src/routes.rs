@@ -1,4 +1,7 @@
-//! The routes. Every action goes on in [`action`].
+//! The routes. Every action goes on in [`action`], what became of it in [`trail`], and the dead letters in
+//! [`dead_letters`].
+
+mod id;
 
 use std::sync::Arc;
 
@@ -15,9 +18,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::App;
+pub(crate) use self::id::Id;
 use crate::action::{self, Action, PREFER, PREFERENCE_APPLIED, Preference};
 use crate::config::Config;
+use crate::{App, dead_letters, trail};
 
 /// Every route of the broker.
 pub(crate) fn routes(app: App, draining: CancellationToken) -> Router {
@@ -36,6 +40,8 @@ pub(crate) fn routes(app: App, draining: CancellationToken) -> Router {
         .route("/", post(async || Answer::ok(StatusCode::OK, "Hit the Broker")))
         .route("/ping", get(async || "OK"))
         .route("/handle", post(handle))
+        .route("/actions/{id}", get(trail::show))
+        .merge(dead_letters::routes())
         .route("/health", get(async |State(app): State<Arc<App>>| app.system.answer().await))
         // axum copies the state several times a request.
         .with_state(Arc::new(app))

@@ -17,13 +17,17 @@ use crate::store::{Keep, Outcomes};
 pub(crate) struct Dead {
     /// The queue of the mails.
     pub(crate) mail_queue: String,
+    /// The queue of the steps, whose messages stand for no action of their own.
+    pub(crate) trail_queue: String,
 }
 
 impl Keep for Dead {
     type Item = Letter;
 
     fn read(&self, delivery: &Delivery) -> Result<Letter, String> {
-        Ok(delivery.letter())
+        let mut letter = delivery.letter();
+        letter.action.take_if(|_| letter.queue == self.trail_queue);
+        Ok(letter)
     }
 
     async fn send(&self, logger: &LoggerClient, context: &RequestContext, letters: Vec<Letter>) -> Outcomes {

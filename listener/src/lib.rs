@@ -62,7 +62,7 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let standings = [
         consumers.keep("log consumer", &log_queue, Log { events })?,
         consumers.keep("trail consumer", &trail_queue, Trail)?,
-        consumers.keep("dead consumer", &dead_queue, Dead { mail_queue })?,
+        consumers.keep("dead consumer", &dead_queue, Dead { mail_queue, trail_queue })?,
         mail.standing(),
     ];
     lifecycle.spawn("mail consumer", mail.run(move |_, batch| Arc::clone(&mails).send(batch)));

@@ -5,15 +5,11 @@ use chassis::http::Answer;
 use chassis::request::RequestContext;
 use chassis::rpc::LoggerClient;
 use chrono::Utc;
-use contracts::event::CloudEvent;
 use contracts::log::{Entry, LogPayload};
 use contracts::topology::{Topology, log_key};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 
-use super::PREFERENCE_APPLIED;
-
-/// What events of the broker name as their source.
-const SOURCE: &str = "switchboard/broker";
+use super::queue;
 
 /// Stores the entry; the answer comes after it is in the journal.
 pub(super) async fn append(
@@ -28,20 +24,13 @@ pub(super) async fn append(
     Ok(Answer::ok(StatusCode::ACCEPTED, message))
 }
 
-/// Publishes the entry; the answer comes after RabbitMQ has confirmed it.
+/// Queues the entry; the listener brings it to the logger.
 pub(super) async fn queue(
     publisher: &Publisher,
     topology: &Topology,
     context: &RequestContext,
     payload: LogPayload,
 ) -> Result<Answer, Answer> {
-    let message = format!("Queued: {}", payload.name);
-    let key = log_key(payload.level);
-    let mut event = CloudEvent::new(context.id, SOURCE, key, Utc::now(), payload);
-    event.traceparent = Some(context.trace.to_string());
-    event.requestid = context.given_request_id().map(str::to_owned);
-    publisher.publish(&topology.events, key, &event).await?;
-    let applied = HeaderName::from_static(PREFERENCE_APPLIED);
-    Ok(Answer::ok(StatusCode::ACCEPTED, message)
-        .with_header(applied, HeaderValue::from_static("respond-async")))
+    let what = payload.name.clone();
+    queue::queue(publisher, topology, context, log_key(payload.level), payload, &what).await
 }

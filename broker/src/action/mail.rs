@@ -1,10 +1,14 @@
-//! The `mail` action: to the mailer, which hands it to the mail server.
+//! The `mail` action: to the mailer, which hands it to the mail server, or onto the exchange for the listener to bring
+//! there.
 
+use chassis::amqp::Publisher;
 use chassis::http::Answer;
 use chassis::request::RequestContext;
 use contracts::mail::MailPayload;
+use contracts::topology::{MAIL_REQUESTED, Topology};
 use http::StatusCode;
 
+use super::queue;
 use crate::clients::MailerClient;
 
 /// Sends the mail; the answer comes after the mail server has taken it.
@@ -16,4 +20,15 @@ pub(super) async fn send(
     let receipt = mailer.send(context, context.id, mail).await?;
     let message = format!("Message sent to {}", mail.to.join(", "));
     Ok(Answer::ok(StatusCode::ACCEPTED, message).with_data(&receipt))
+}
+
+/// Queues the mail; the listener brings it to the mailer.
+pub(super) async fn queue(
+    publisher: &Publisher,
+    topology: &Topology,
+    context: &RequestContext,
+    mail: &MailPayload,
+) -> Result<Answer, Answer> {
+    let what = format!("mail to {}", mail.to.join(", "));
+    queue::queue(publisher, topology, context, MAIL_REQUESTED, mail, &what).await
 }

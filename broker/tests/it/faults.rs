@@ -5,18 +5,12 @@ use std::time::{Duration, Instant};
 use testkit::eventually;
 use testkit::proxy::FaultProxy;
 
-use crate::queued::queue;
+use crate::queued::{queue, queue_mail};
 use crate::stand::{Broker, Stand};
 
 /// A broker whose RabbitMQ is behind a proxy.
 async fn behind_proxy() -> (Stand, FaultProxy, Broker) {
-    let mut stand = Stand::empty().await;
-    let mut url = url::Url::parse(&stand.rabbitmq).unwrap();
-    let upstream = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672));
-    let proxy = FaultProxy::to(&upstream).await;
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(proxy.address().port())).unwrap();
-    stand.rabbitmq = url.into();
+    let (stand, proxy) = Stand::behind_proxy().await;
     let broker = stand.start().await;
     (stand, proxy, broker)
 }
@@ -37,6 +31,11 @@ async fn rabbitmq_cut_and_restored() {
     let answer = queue(&broker, "lost").await;
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert!(answer.message().contains("RabbitMQ"), "{}", answer.message());
+    let answer = queue_mail(&broker, &[]).await;
+    assert_eq!(
+        (answer.status, answer.message(), answer.header("location")),
+        (503, "RabbitMQ is not available, try again shortly", "")
+    );
     let ready = testkit::http::get(&format!("{}/readyz", broker.url)).await;
     assert_eq!(ready.status, 200, "log-ins and mails need no RabbitMQ: {}", ready.body);
     assert!(

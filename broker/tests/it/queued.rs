@@ -2,9 +2,8 @@
 
 use contracts::event::CloudEvent;
 use contracts::log::LogPayload;
+use contracts::mail::MailPayload;
 use http::Method;
-use lapin::options::BasicGetOptions;
-use lapin::{Connection, ConnectionProperties};
 use serde_json::json;
 use testkit::http::{Client, Response};
 
@@ -30,11 +29,9 @@ async fn a_queued_log_is_a_persistent_cloud_event() {
     let answer = queue(&broker, "queued").await;
     assert_eq!((answer.status, answer.message()), (202, "Queued: queued"), "{}", answer.body);
     assert_eq!(answer.header("preference-applied"), "respond-async");
+    assert_eq!(answer.header("location"), format!("/actions/{}", answer.body["id"].as_str().unwrap()));
 
-    let connection = Connection::connect(&stand.rabbitmq, ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    let queue = stand.topology.log_queue.as_str();
-    let message = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
+    let message = stand.only(&stand.topology.log_queue).await;
     assert_eq!(message.routing_key.as_str(), "log.error");
     assert_eq!(message.properties.delivery_mode(), &Some(2));
     let event: CloudEvent<LogPayload> = serde_json::from_slice(&message.data).unwrap();
@@ -46,9 +43,50 @@ async fn a_queued_log_is_a_persistent_cloud_event() {
     broker.running.stop().await;
 }
 
+pub(crate) async fn queue_mail(broker: &Broker, more: &[(&str, &str)]) -> Response {
+    let mail = json!({"to": ["a@b.c", "Ada <ada@b.c>"], "subject": "s", "message": "m"});
+    let body = json!({"action": "mail", "mail": mail});
+    let headers = [("content-type", "application/json"), ("prefer", "respond-async")];
+    let url = format!("{}/handle", broker.url);
+    Client::default().send(Method::POST, &url, &[&headers, more].concat(), body.to_string()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_queued_mail_is_on_its_way_and_in_its_trail_under_the_same_id() {
+    let stand = Stand::empty().await;
+    let broker = stand.start().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let keyed = [("idempotency-key", "order-17"), ("traceparent", trace), ("x-request-id", "mine")];
+    let answer = queue_mail(&broker, &keyed).await;
+    let message = "Queued: mail to a@b.c, Ada <ada@b.c>";
+    assert_eq!((answer.status, answer.message()), (202, message), "{}", answer.body);
+    assert_eq!(answer.header("preference-applied"), "respond-async");
+    let id = answer.body["id"].as_str().unwrap();
+    assert_eq!(answer.header("location"), format!("/actions/{id}"));
+
+    for queue in [&stand.topology.mail_queue, &stand.topology.trail_queue] {
+        let message = stand.only(queue).await;
+        assert_eq!(message.routing_key.as_str(), "mail.requested");
+        let properties = &message.properties;
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), id);
+        assert_eq!(properties.delivery_mode(), &Some(2));
+        let event: CloudEvent<MailPayload> = serde_json::from_slice(&message.data).unwrap();
+        assert_eq!((event.id.to_string().as_str(), event.source.as_str()), (id, "switchboard/broker"));
+        assert_eq!((event.kind.as_str(), event.requestid.as_deref()), ("mail.requested", Some("mine")));
+        assert!(event.traceparent.unwrap().contains("0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(event.data.to, ["a@b.c", "Ada <ada@b.c>"]);
+    }
+    let again = queue_mail(&broker, &keyed).await;
+    assert_eq!((again.status, again.body["id"].as_str().unwrap()), (202, id));
+    let other = queue_mail(&broker, &[]).await;
+    assert_ne!(other.body["id"], answer.body["id"]);
+    testkit::rabbitmq::clean(&stand.topology).await;
+    broker.running.stop().await;
+}
+
 #[tokio::test]
 async fn log_ins_are_not_queued() {
-    let broker = Stand::empty().await.start().await;
+    let broker = Stand::alone().await.start().await;
     let headers = [("content-type", "application/json"), ("prefer", "respond-async")];
     let body = json!({"action": "auth", "auth": {"email": "a@b.c", "password": "p"}}).to_string();
     let url = format!("{}/handle", broker.url);

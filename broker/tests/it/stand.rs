@@ -1,6 +1,7 @@
 //! A broker of the test's own, and services for it to call.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use axum::Router;
 use broker::config::Config;
@@ -8,7 +9,11 @@ use clap::Parser as _;
 use contracts::log::Entry;
 use contracts::logger::{AppendError, LoggerRequest, LoggerResponse, Stored};
 use contracts::topology::Topology;
-use testkit::{Running, setting};
+use lapin::message::BasicGetMessage;
+use lapin::options::BasicGetOptions;
+use lapin::{Connection, ConnectionProperties};
+use testkit::proxy::FaultProxy;
+use testkit::{Running, eventually, setting};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +54,12 @@ pub(crate) async fn logger(
                 LoggerRequest::AppendAll { entries } => {
                     LoggerResponse::AppendAll(entries.iter().map(|_| outcome.clone()).collect())
                 }
+                LoggerRequest::Record { steps } => {
+                    LoggerResponse::Record(steps.iter().map(|_| outcome.clone()).collect())
+                }
+                LoggerRequest::Bury { letters } => {
+                    LoggerResponse::Bury(letters.iter().map(|_| outcome.clone()).collect())
+                }
             })
         }
     };
@@ -62,6 +73,7 @@ pub(crate) struct Stand {
     pub(crate) auth: SocketAddr,
     pub(crate) mailer: SocketAddr,
     pub(crate) logger: SocketAddr,
+    pub(crate) logger_http: SocketAddr,
     pub(crate) rabbitmq: String,
     pub(crate) topology: Topology,
     namespace: String,
@@ -81,10 +93,16 @@ impl Stand {
             auth: nobody().await,
             mailer: nobody().await,
             logger: nobody().await,
+            logger_http: nobody().await,
             rabbitmq: setting("RABBITMQ_URL"),
             topology: Topology::within(&namespace),
             namespace,
         }
+    }
+
+    /// Nobody anywhere.
+    pub(crate) async fn alone() -> Self {
+        Self { rabbitmq: format!("amqp://{}", nobody().await), ..Self::empty().await }
     }
 
     /// Starts a broker.
@@ -95,7 +113,7 @@ impl Stand {
             format!("--auth-service-url=http://{}", self.auth),
             format!("--mail-service-url=http://{}", self.mailer),
             format!("--logger-rpc-addr={}", self.logger),
-            format!("--logger-service-url=http://{}", self.logger),
+            format!("--logger-service-url=http://{}", self.logger_http),
             format!("--listener-service-url=http://{}", self.logger),
             format!("--rabbitmq-url={}", self.rabbitmq),
             format!("--rabbitmq-namespace={}", self.namespace),
@@ -107,5 +125,53 @@ impl Stand {
             Running::start(|lifecycle| async move { broker::serve(listener, config, &lifecycle).await })
                 .await;
         Broker { url: format!("http://{address}"), running }
+    }
+}
+
+impl Stand {
+    /// Nobody anywhere but RabbitMQ, which is behind a proxy.
+    pub(crate) async fn behind_proxy() -> (Self, FaultProxy) {
+        let mut stand = Self::empty().await;
+        let mut url = url::Url::parse(&stand.rabbitmq).unwrap();
+        let upstream = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672));
+        let proxy = FaultProxy::to(&upstream).await;
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(proxy.address().port())).unwrap();
+        stand.rabbitmq = url.into();
+        (stand, proxy)
+    }
+
+    /// Takes everything out of a queue.
+    pub(crate) async fn drain(&self, queue: &str) -> Vec<BasicGetMessage> {
+        let url = setting("RABBITMQ_URL");
+        let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let mut messages = Vec::new();
+        let options = BasicGetOptions { no_ack: true };
+        while let Some(message) = channel.basic_get(queue.into(), options).await.unwrap() {
+            messages.push(message);
+        }
+        connection.close(200, "".into()).await.unwrap();
+        messages
+    }
+
+    /// The one message in a queue.
+    pub(crate) async fn only(&self, queue: &str) -> BasicGetMessage {
+        let mut messages = self.drain(queue).await;
+        assert_eq!(messages.len(), 1, "{queue}");
+        messages.remove(0)
+    }
+}
+
+impl Broker {
+    /// Waits until RabbitMQ is connected.
+    pub(crate) async fn connected(&self) {
+        eventually(Duration::from_secs(10), "RabbitMQ is connected", || async {
+            let ready = testkit::http::get(&format!("{}/readyz", self.url)).await;
+            let checks = ready.body["data"].as_array().cloned().unwrap_or_default();
+            let there = checks.iter().any(|check| check["name"] == "RabbitMQ" && check["ok"] == true);
+            if there { Ok(()) } else { Err(ready.body) }
+        })
+        .await;
     }
 }

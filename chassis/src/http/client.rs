@@ -26,8 +26,8 @@ pub const REPLAY: &str = "switchboard-replay";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(20);
-/// The largest answer that is read.
-const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+/// The largest answer that is read, in bytes: a dead letter of 4 MiB, of which JSON may write each byte in six.
+const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// What a call is to bring about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,34 +147,33 @@ impl Peer {
         context: &RequestContext,
         effect: Option<Effect>,
     ) -> Result<PeerAnswer, PeerError> {
-        let nonsense =
-            |error: &dyn std::fmt::Display| PeerError::Nonsense { name: self.name, why: error.to_string() };
-        let body = serde_json::to_vec(body).map_err(|error| nonsense(&error))?;
-        let mut request = self
-            .request(Method::POST, path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(X_REQUEST_ID, context.request_id_header())
-            .header(TRACEPARENT, context.trace.header());
+        let body = serde_json::to_vec(body).map_err(|error| self.unsendable(&error))?;
+        let mut request =
+            self.request_of(context, Method::POST, path).header(header::CONTENT_TYPE, "application/json");
         if let Some(Effect { id, replay }) = effect {
             request = request.header(IDEMPOTENCY_KEY, id.to_string());
             if let Some(letter) = replay {
                 request = request.header(REPLAY, letter.to_string());
             }
         }
-        let request = request.body(Full::from(body)).map_err(|error| nonsense(&error))?;
-        match self.breaker.call(PeerError::counts, self.send(request)).await {
-            Ok(answer) => Ok(answer),
-            Err(BreakerError::Open) => Err(PeerError::Open(self.name)),
-            Err(BreakerError::Failed(error)) => Err(error),
-        }
+        self.call(request.body(Full::from(body)), self.timeout).await
+    }
+
+    /// Gets `path`, which may take `timeout`.
+    pub async fn get(
+        &self,
+        path: &str,
+        context: &RequestContext,
+        timeout: Duration,
+    ) -> Result<PeerAnswer, PeerError> {
+        let request = self.request_of(context, Method::GET, path);
+        self.call(request.body(Full::default()), timeout).await
     }
 
     /// Gets `path`, past the breaker: for health checks, which have no part in the traffic.
     pub async fn probe(&self, path: &str) -> Result<PeerAnswer, PeerError> {
         let request = self.request(Method::GET, path).body(Full::default());
-        let request =
-            request.map_err(|error| PeerError::Nonsense { name: self.name, why: error.to_string() })?;
-        self.send(request).await
+        self.send(request.map_err(|error| self.unsendable(&error))?, self.timeout).await
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
@@ -182,7 +181,30 @@ impl Peer {
         Request::builder().method(method).uri(uri).header(header::USER_AGENT, &self.agent)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<PeerAnswer, PeerError> {
+    fn request_of(&self, context: &RequestContext, method: Method, path: &str) -> http::request::Builder {
+        self.request(method, path)
+            .header(X_REQUEST_ID, context.request_id_header())
+            .header(TRACEPARENT, context.trace.header())
+    }
+
+    fn unsendable(&self, error: &dyn std::error::Error) -> PeerError {
+        PeerError::Nonsense { name: self.name, why: error.to_string() }
+    }
+
+    async fn call(
+        &self,
+        request: http::Result<Request<Full<Bytes>>>,
+        timeout: Duration,
+    ) -> Result<PeerAnswer, PeerError> {
+        let request = request.map_err(|error| self.unsendable(&error))?;
+        match self.breaker.call(PeerError::counts, self.send(request, timeout)).await {
+            Ok(answer) => Ok(answer),
+            Err(BreakerError::Open) => Err(PeerError::Open(self.name)),
+            Err(BreakerError::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<PeerAnswer, PeerError> {
         let down = |why: String| PeerError::Down { name: self.name, why };
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|error| down(chain(&error)))?;
@@ -192,7 +214,7 @@ impl Peer {
             let body = body.map_err(|error| down(format!("the answer broke off: {error}")))?;
             Ok(PeerAnswer { name: self.name, status, retry_after, body: body.to_bytes() })
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
+        match tokio::time::timeout(timeout, exchange).await {
             Ok(result) => result,
             Err(_) => Err(PeerError::TooSlow(self.name)),
         }

@@ -138,7 +138,7 @@ mod tests {
             message_id: Some("m".repeat(255)),
             content_type: None,
             traceparent: None,
-            body: Body::of(&[0xff; 100_000]),
+            body: Body::of(&vec![0xff; 100_000]),
         };
         let (bytes, again) = on_the_wire(&step);
         assert!(step.weight() >= bytes, "{} < {bytes}", step.weight());
