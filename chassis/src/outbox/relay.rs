@@ -214,12 +214,14 @@ impl Relay {
     /// Removes what was sent a while ago, and counts what waits.
     async fn sweep(&self) {
         loop {
-            sleep(SWEEP).await;
+            // Before the tables are there, soon again.
+            let wait = if self.database.is_open() { SWEEP } else { POLL };
             if self.database.is_open()
                 && let Err(error) = self.sweep_once().await
             {
                 tracing::debug!(%error, "the outbox was not swept");
             }
+            sleep(wait).await;
         }
     }
 

@@ -2,5 +2,5 @@
 
 mod consumer;
 mod publisher;
-mod rabbit;
+pub(crate) mod rabbit;
 mod unreadable;

@@ -17,19 +17,19 @@ use url::Url;
 use uuid::Uuid;
 
 /// How long anything may take that is to happen soon.
-pub(super) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-pub(super) struct Rabbit {
-    pub(super) topology: Topology,
-    pub(super) proxy: FaultProxy,
+pub(crate) struct Rabbit {
+    pub(crate) topology: Topology,
+    pub(crate) proxy: FaultProxy,
     /// Goes through the proxy.
-    pub(super) url: SecretString,
+    pub(crate) url: SecretString,
     connection: Connection,
     channel: Channel,
 }
 
 impl Rabbit {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let direct = Url::parse(&setting("RABBITMQ_URL")).unwrap();
         let proxy = FaultProxy::to(&format!("{}:{}", direct.host().unwrap(), direct.port().unwrap())).await;
         let url = through(&direct, proxy.address());
@@ -39,7 +39,7 @@ impl Rabbit {
     }
 
     /// With the shortest heartbeat: a silent server is noticed within two of them.
-    pub(super) async fn with_a_quick_heartbeat() -> Self {
+    pub(crate) async fn with_a_quick_heartbeat() -> Self {
         let mut rabbit = Self::start().await;
         let mut url = Url::parse(&setting("RABBITMQ_URL")).unwrap();
         url.set_query(Some("heartbeat=1"));
@@ -48,18 +48,18 @@ impl Rabbit {
     }
 
     /// A channel that goes past the proxy. A new one each time, because an error closes a channel.
-    pub(super) async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         self.connection.create_channel().await.unwrap()
     }
 
     /// How many messages wait in a queue.
-    pub(super) async fn count(&self, queue: &str) -> Result<u32, String> {
+    pub(crate) async fn count(&self, queue: &str) -> Result<u32, String> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let queue = self.channel().await.queue_declare(queue.into(), passive, FieldTable::default()).await;
         queue.map(|queue| queue.message_count()).map_err(|error| error.to_string())
     }
 
-    pub(super) async fn counts(&self, queue: &str, wanted: u32) {
+    pub(crate) async fn counts(&self, queue: &str, wanted: u32) {
         eventually(SOON, "messages in the queue", || async {
             match self.count(queue).await {
                 Ok(count) if count == wanted => Ok(()),
@@ -70,7 +70,7 @@ impl Rabbit {
     }
 
     /// Takes one message out of a queue.
-    pub(super) async fn take(&self, queue: &str) -> BasicGetMessage {
+    pub(crate) async fn take(&self, queue: &str) -> BasicGetMessage {
         let no_ack = BasicGetOptions { no_ack: true };
         eventually(SOON, "a message", || async {
             let got =
@@ -81,18 +81,18 @@ impl Rabbit {
     }
 
     /// Puts a text straight into a queue.
-    pub(super) async fn put(&self, queue: &str, body: &str, properties: BasicProperties) {
+    pub(crate) async fn put(&self, queue: &str, body: &str, properties: BasicProperties) {
         let options = BasicPublishOptions::default();
         let sent =
             self.channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties).await;
         sent.unwrap().await.unwrap();
     }
 
-    pub(super) async fn publish(&self, publisher: &Publisher) -> Result<(), chassis::amqp::PublishError> {
+    pub(crate) async fn publish(&self, publisher: &Publisher) -> Result<(), chassis::amqp::PublishError> {
         publisher.publish(&self.topology.events, "log.info", &event("x")).await
     }
 
-    pub(super) async fn publishes(&self, publisher: &Publisher) {
+    pub(crate) async fn publishes(&self, publisher: &Publisher) {
         eventually(SOON, "a confirm", || async {
             publisher.check().await?;
             self.publish(publisher).await.map_err(|error| error.to_string())
@@ -100,17 +100,17 @@ impl Rabbit {
         .await;
     }
 
-    pub(super) async fn clean(self) {
+    pub(crate) async fn clean(self) {
         testkit::rabbitmq::clean(&self.topology).await;
     }
 }
 
-pub(super) fn event(data: &str) -> CloudEvent<String> {
+pub(crate) fn event(data: &str) -> CloudEvent<String> {
     CloudEvent::new(Uuid::now_v7(), "switchboard/test", "log.info", Utc::now(), data.to_owned())
 }
 
 /// The same URL at another address.
-pub(super) fn through(url: &Url, address: std::net::SocketAddr) -> SecretString {
+pub(crate) fn through(url: &Url, address: std::net::SocketAddr) -> SecretString {
     let mut url = url.clone();
     url.set_host(Some(&address.ip().to_string())).unwrap();
     url.set_port(Some(address.port())).unwrap();
