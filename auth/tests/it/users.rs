@@ -3,11 +3,15 @@
 use std::num::NonZeroU32;
 
 use auth::MIGRATIONS;
+use auth::registration::{RegistrationError, register};
 use auth::users::{self, NewUser, RegisterError};
 use chassis::postgres::{Database, DatabaseArgs};
+use contracts::auth::User;
+use contracts::event::CloudEvent;
 use futures_util::future::join_all;
 use sqlx::{Connection as _, PgPool};
 use testkit::postgres::TestDatabase;
+use uuid::Uuid;
 
 async fn tables() -> TestDatabase {
     let database = TestDatabase::create("DSN").await;
@@ -55,4 +59,23 @@ async fn a_registration_is_part_of_the_transaction_that_it_is_made_in() {
     users::register(&mut connection, &ada("ada@example.com")).await.unwrap();
     let again = users::register(&mut connection, &ada("ada@example.com")).await;
     assert!(matches!(again, Err(RegisterError::EmailTaken)), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_new_user_and_the_event_that_tells_of_it_are_there_together() {
+    let database = tables().await;
+    let mut connection = database.connect().await;
+    let (id, new) = (Uuid::now_v7(), ada("ada@example.com"));
+    let user = register(&mut connection, "switchboard.events", id, &new).await.unwrap();
+    let again = register(&mut connection, "switchboard.events", Uuid::now_v7(), &new).await;
+    assert!(matches!(again, Err(RegistrationError::User(RegisterError::EmailTaken))), "{again:?}");
+    let events: Vec<(Uuid, String, String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, exchange, routing_key, body FROM outbox")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    let [(event, exchange, key, body)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((*event, exchange.as_str(), key.as_str()), (id, "switchboard.events", "auth.user.registered"));
+    let body: CloudEvent<User> = serde_json::from_slice(body).unwrap();
+    assert_eq!(body.data, user);
 }

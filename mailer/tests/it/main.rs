@@ -9,4 +9,5 @@ mod ledger;
 mod refusals;
 mod service;
 mod stale;
+mod telling;
 mod tls;

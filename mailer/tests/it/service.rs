@@ -77,7 +77,16 @@ impl Mailer {
 
     /// Posts a mail with an id.
     pub(crate) async fn send_as(&self, key: &str, mail: &Value) -> Response {
-        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        self.send_with(&[("idempotency-key", key)], mail).await
+    }
+
+    /// Posts a mail with an id, for a dead letter.
+    pub(crate) async fn replay(&self, key: &str, letter: &str, mail: &Value) -> Response {
+        self.send_with(&[("idempotency-key", key), ("switchboard-replay", letter)], mail).await
+    }
+
+    async fn send_with(&self, headers: &[(&str, &str)], mail: &Value) -> Response {
+        let headers = [&[("content-type", "application/json")], headers].concat();
         self.client
             .send(Method::POST, &format!("{}/send", self.base), &headers, mail.to_string())
             .await
