@@ -4,10 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
+
+use crate::validation::{Form, Text, Violations};
 
 /// The longest body that is kept, in bytes: more than any message of the system has.
 pub const MAX_BODY: usize = 4 * 1024 * 1024;
+/// The longest reason to discard a letter, in characters.
+pub const MAX_REASON: usize = 255;
 
 /// A message that was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +63,21 @@ pub enum Encoding {
     Text,
     /// In base64 (RFC 4648, 4).
     Base64,
+}
+
+impl Encoding {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Base64 => "base64",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Text, Self::Base64].into_iter().find(|encoding| encoding.as_str() == name)
+    }
 }
 
 impl Body {
@@ -123,9 +143,49 @@ pub struct Kept {
     pub decided_why: Option<String>,
 }
 
+/// What a person sends to discard a letter. Valid once parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discard {
+    /// Why it is not needed: 1 to [`MAX_REASON`] characters on one line.
+    pub reason: String,
+}
+
+impl Discard {
+    /// Reads and checks the payload.
+    pub fn parse(payload: Value) -> Result<Self, Violations> {
+        let mut form = Form::of("discard", payload)?;
+        let reason = form.required("reason", Text::Line, MAX_REASON);
+        form.finish(Self { reason })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_letter_is_discarded_for_a_reason_on_one_line() {
+        let reason = "é".repeat(MAX_REASON);
+        assert_eq!(Discard::parse(json!({"reason": reason.clone()})), Ok(Discard { reason }));
+        let long = "x".repeat(MAX_REASON + 1);
+        for wrong in [json!({}), json!({"reason": ""}), json!({"reason": "a\nb"}), json!({"reason": long})] {
+            assert_eq!(Discard::parse(wrong).unwrap_err().0[0].field, "reason");
+        }
+        assert!(Discard::parse(json!("reason")).is_err());
+    }
+
+    #[test]
+    fn every_name_is_read_back() {
+        for encoding in [Encoding::Text, Encoding::Base64] {
+            assert_eq!(Encoding::parse(encoding.as_str()), Some(encoding));
+            assert_eq!(serde_json::to_value(encoding).unwrap(), encoding.as_str());
+        }
+        for state in [LetterState::Dead, LetterState::Replayed, LetterState::Discarded] {
+            assert_eq!(LetterState::parse(state.as_str()), Some(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+    }
 
     #[test]
     fn a_body_comes_back_as_it_was() {

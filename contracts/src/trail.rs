@@ -20,8 +20,8 @@ const SENT: &str = "sent";
 /// What the sources of events begin with.
 const SOURCE: &str = "switchboard/";
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What happened. The order is that of steps of the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepKind {
     /// It is in its queue.
@@ -165,7 +165,7 @@ impl Step {
 }
 
 /// The trace id in a W3C trace context.
-fn trace_id(traceparent: &str) -> Option<String> {
+pub fn trace_id(traceparent: &str) -> Option<String> {
     let id = traceparent.split('-').nth(1)?;
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
@@ -191,6 +191,16 @@ pub enum State {
 }
 
 impl State {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Retrying => "retrying",
+            Self::Done => "done",
+            Self::Dead => "dead",
+        }
+    }
+
     /// Whether nothing more happens by itself.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Dead)
@@ -210,6 +220,36 @@ impl State {
             });
         }
         state
+    }
+}
+
+/// What is known of an action: the `data` of `GET /actions/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trail {
+    /// The id of the action.
+    pub id: Uuid,
+    /// What the action is: `log`, `mail`.
+    pub action: String,
+    /// How it stands.
+    pub state: State,
+    /// How often it was tried; 0 where no step says so.
+    pub attempts: u32,
+    /// Why it is not done, as the last step that says so has it. Why its dead letter was discarded is none of that.
+    pub error: Option<String>,
+    /// What happened, the oldest first.
+    pub steps: Vec<Step>,
+}
+
+impl Trail {
+    /// The trail of the action with this id and these steps, in any order; `None` where there are none.
+    pub fn of(id: Uuid, mut steps: Vec<Step>) -> Option<Self> {
+        steps.sort_by_key(|step| (step.at, step.kind));
+        let state = State::of(&steps)?;
+        let action = steps.first()?.name.clone();
+        let attempts = steps.iter().filter_map(|step| step.details.attempt).max().unwrap_or_default();
+        let mut failures = steps.iter().rev().filter(|step| step.kind != StepKind::Discarded);
+        let error = failures.find_map(|step| step.details.why.clone()).filter(|_| state != State::Done);
+        Some(Self { id, action, state, attempts, error, steps })
     }
 }
 
@@ -235,6 +275,59 @@ mod tests {
         assert_eq!(state(&[Queued, Dead, Discarded]), Some(State::Dead));
         assert_eq!(state(&[Queued, Done, Retrying]), Some(State::Done));
         assert_eq!(state(&[Failed]), Some(State::Dead));
+    }
+
+    #[test]
+    fn a_trail_is_in_the_order_of_time_and_says_how_often_and_why() {
+        use StepKind::*;
+        let (id, start) = (Uuid::now_v7(), Utc::now());
+        let step = |kind, after, attempt, why: Option<&str>| {
+            let details = Details { attempt, why: why.map(str::to_owned), ..Details::default() };
+            let at = start + chrono::TimeDelta::milliseconds(after);
+            Step { at, details, ..Step::new(id, "mail", kind, 0, "test") }
+        };
+        let mut steps = vec![
+            step(Dead, 9, Some(2), Some("no such box")),
+            step(Retrying, 5, None, None),
+            step(Deferred, 5, Some(1), Some("it is busy")),
+            step(Discarded, 20, None, Some("not needed")),
+            step(Queued, 0, None, None),
+        ];
+        let trail = Trail::of(id, steps.clone()).unwrap();
+        let kinds: Vec<_> = trail.steps.iter().map(|step| step.kind).collect();
+        assert_eq!(kinds, [Queued, Deferred, Retrying, Dead, Discarded]);
+        assert_eq!((trail.id, trail.action.as_str(), trail.attempts), (id, "mail", 2));
+        assert_eq!((trail.state, trail.error.as_deref()), (State::Dead, Some("no such box")));
+        steps.push(step(Done, 30, Some(3), None));
+        let trail = Trail::of(id, steps).unwrap();
+        assert_eq!((trail.state, trail.attempts, trail.error), (State::Done, 3, None));
+        assert_eq!(Trail::of(id, Vec::new()), None);
+    }
+
+    #[test]
+    fn a_trail_has_its_fields_on_the_wire_also_where_there_is_no_error() {
+        let (id, at) = (Uuid::nil(), DateTime::from_timestamp_millis(1_767_323_045_007).unwrap());
+        let step = Step { at, ..Step::new(id, "log", StepKind::Done, 0, "logger") };
+        insta::assert_json_snapshot!(Trail::of(id, vec![step]).unwrap(), @r#"
+        {
+          "id": "00000000-0000-0000-0000-000000000000",
+          "action": "log",
+          "state": "done",
+          "attempts": 0,
+          "error": null,
+          "steps": [
+            {
+              "id": "c0deefa2-74e2-5e54-a924-8f9e3b759151",
+              "action": "00000000-0000-0000-0000-000000000000",
+              "name": "log",
+              "kind": "done",
+              "service": "logger",
+              "at": "2026-01-02T03:04:05.007Z",
+              "trace_id": null
+            }
+          ]
+        }
+        "#);
     }
 
     #[test]
@@ -272,6 +365,9 @@ mod tests {
     fn every_name_is_read_back() {
         for kind in StepKind::ALL {
             assert_eq!(StepKind::parse(kind.as_str()), Some(kind));
+        }
+        for state in [State::Queued, State::Retrying, State::Done, State::Dead] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
         }
     }
 }

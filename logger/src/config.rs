@@ -8,7 +8,7 @@ use clap::Parser;
 use mongodb::options::ConnectionString;
 use secrecy::SecretString;
 
-/// Keeps log entries: written over RPC or HTTP, read over HTTP.
+/// Keeps log entries, the trails of actions, and dead letters: written over RPC or HTTP, read over HTTP.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "logger", version)]
 pub struct Config {
@@ -24,7 +24,7 @@ pub struct Config {
     #[arg(long, env = "RPC_PORT", value_name = "5001", default_value = "5001")]
     pub rpc_port: NonZeroU16,
 
-    /// The MongoDB that keeps the entries, as a connection string. Its `w` is the write concern, `majority`
+    /// The MongoDB that keeps them, as a connection string. Its `w` is the write concern, `majority`
     /// unless it says otherwise; every write is journaled before it is acknowledged, whatever it says.
     #[arg(
         long,
@@ -39,7 +39,7 @@ pub struct Config {
     #[arg(long, env = "MONGO_DATABASE", value_name = "logs")]
     pub mongo_database: Option<String>,
 
-    /// How many days an entry is kept.
+    /// How many days an entry is kept, a step of a trail, and a dead letter after somebody has decided about it.
     #[arg(
         long,
         env = "LOG_RETENTION_DAYS",

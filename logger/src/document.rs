@@ -1,57 +1,29 @@
-//! An entry as a MongoDB document, and back.
+//! What is kept as MongoDB documents, and back: an [`entry`], a [`step`], a [`letter`].
 //!
-//! | field | BSON | what |
-//! |---|---|---|
-//! | `_id` | UUID | the id: written twice, it is there once |
-//! | `at` | date | when the request was accepted; what pages and retention go by |
-//! | `name`, `level`, `via`, `trace_id` | string | as in the entry |
-//! | `data`, `fields` | native ([`json`]) | as in the entry |
-//! | `text` | string | the words inside `data`, where it is not a string itself: what a search reads |
+//! Ids are UUIDs (BSON binary, subtype 4) and times are dates, in milliseconds. What is not there has no field.
 
+pub mod entry;
 pub mod json;
+pub mod letter;
+pub mod step;
 
-use std::fmt::Write as _;
-
-use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf, cstr};
+use bson::raw::{BindRawBsonRef, CStr, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::spec::BinarySubtype;
 use bson::{Binary, DateTime};
 use chrono::Utc;
-use contracts::log::{Entry, Level};
-use contracts::logger::AppendError;
-use serde_json::{Map, Value};
+use contracts::dead_letter::{Encoding, LetterState};
+use contracts::log::Level;
+use contracts::trail::StepKind;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// The largest document that MongoDB takes, in bytes.
-const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
-
-/// Why an entry can't be a document.
-#[derive(Debug, PartialEq, Eq, Error)]
-pub enum EncodeError {
-    /// Lists and objects inside each other, more than MongoDB follows.
-    #[error("it nests deeper than {} levels", json::MAX_DEPTH)]
-    TooDeep,
-    /// BSON ends a key at a NUL character.
-    #[error("a key in it has the control character U+0000")]
-    NulInKey,
-    /// More bytes than MongoDB takes.
-    #[error("it takes {0} bytes as a document, more than {MAX_DOCUMENT}")]
-    TooLarge(usize),
-}
-
-impl From<EncodeError> for AppendError {
-    fn from(error: EncodeError) -> Self {
-        Self::Refused(error.to_string())
-    }
-}
-
-/// Why a document is no entry: another program wrote it.
+/// Why a document is not what it should be: another program wrote it.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// The document itself.
     #[error("a document is not BSON: {0}")]
     Bson(String),
-    /// A field is not there, or is something else than in the table above.
+    /// A field is not there, or is something else than it should be.
     #[error("a document has no `{0}` of the right kind")]
     Field(&'static str),
 }
@@ -72,130 +44,89 @@ pub fn date(at: chrono::DateTime<Utc>) -> DateTime {
     DateTime::from_millis(at.timestamp_millis())
 }
 
-/// The document of an entry.
-pub fn encode(entry: &Entry) -> Result<RawDocumentBuf, EncodeError> {
-    let mut document = RawDocumentBuf::new();
-    document.append(cstr!("_id"), binary(entry.id));
-    document.append(cstr!("at"), date(entry.at));
-    document.append(cstr!("name"), entry.name.as_str());
-    document.append(cstr!("level"), entry.level.as_str());
-    document.append(cstr!("data"), json::encode(&entry.data)?);
-    if !entry.fields.is_empty() {
-        document.append(cstr!("fields"), json::encode_object(&entry.fields)?);
-    }
-    document.append(cstr!("via"), entry.via.as_str());
-    if let Some(trace_id) = &entry.trace_id {
-        document.append(cstr!("trace_id"), trace_id.as_str());
-    }
-    if !entry.data.is_string() {
-        let mut text = String::new();
-        words(&entry.data, &mut text);
-        document.append(cstr!("text"), text.as_str());
-    }
-    let size = document.as_bytes().len();
-    if size > MAX_DOCUMENT { Err(EncodeError::TooLarge(size)) } else { Ok(document) }
-}
-
-/// Every key and every value, a line each.
-fn words(value: &Value, out: &mut String) {
-    let mut line = |word: &dyn std::fmt::Display| {
-        // Writing to a string can't fail.
-        let _ = writeln!(out, "{word}");
-    };
-    match value {
-        Value::Null => line(&"null"),
-        Value::Bool(value) => line(value),
-        Value::Number(number) => line(number),
-        Value::String(text) => line(text),
-        Value::Array(items) => items.iter().for_each(|item| words(item, out)),
-        Value::Object(fields) => {
-            for (key, item) in fields {
-                out.push_str(key);
-                out.push('\n');
-                words(item, out);
-            }
-        }
+/// Appends a field, if there is something in it.
+fn append_some(document: &mut RawDocumentBuf, field: &CStr, value: Option<impl BindRawBsonRef>) {
+    if let Some(value) = value {
+        document.append(field, value);
     }
 }
 
-/// The entry of a document.
-pub fn decode(document: &RawDocument) -> Result<Entry, DecodeError> {
-    let text = |field| document.get(field).map(|value| value.and_then(RawBsonRef::as_str));
-    let required = |field| Ok::<_, DecodeError>(text(field)?.ok_or(DecodeError::Field(field))?.to_owned());
-    let (mut id, mut at, mut fields) = (None, None, Map::new());
-    if let Some(RawBsonRef::Binary(binary)) = document.get("_id")? {
-        id = Uuid::from_slice(binary.bytes).ok();
-    }
-    if let Some(RawBsonRef::DateTime(date)) = document.get("at")? {
-        at = chrono::DateTime::from_timestamp_millis(date.timestamp_millis());
-    }
-    if let Some(RawBsonRef::Document(inner)) = document.get("fields")? {
-        fields = json::decode_object(inner)?;
-    }
-    let data = document.get("data")?.ok_or(DecodeError::Field("data"))?;
-    Ok(Entry {
-        id: id.ok_or(DecodeError::Field("_id"))?,
-        name: required("name")?,
-        data: json::decode(data)?,
-        level: text("level")?.and_then(Level::parse).ok_or(DecodeError::Field("level"))?,
-        fields,
-        via: required("via")?,
-        trace_id: text("trace_id")?.map(str::to_owned),
-        at: at.ok_or(DecodeError::Field("at"))?,
-    })
+/// A field; `None` where it is not there, or of another kind.
+pub fn optional<'a, T: Field<'a>>(
+    document: &'a RawDocument,
+    field: &'static str,
+) -> Result<Option<T>, DecodeError> {
+    Ok(document.get(field)?.and_then(T::read))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use contracts::log::LogPayload;
-    use serde_json::json;
+/// A field that must be there.
+pub fn required<'a, T: Field<'a>>(document: &'a RawDocument, field: &'static str) -> Result<T, DecodeError> {
+    optional(document, field)?.ok_or(DecodeError::Field(field))
+}
 
-    fn entry(data: Value) -> Entry {
-        let fields = [("k".to_owned(), json!(1))].into_iter().collect();
-        let payload = LogPayload { name: "n".into(), data, level: Level::Warning, fields };
-        let at = chrono::DateTime::from_timestamp_millis(1_767_323_045_007).unwrap();
-        Entry::new(Uuid::now_v7(), payload, "rpc", Some("ab".repeat(16)), at)
+/// What a field may be.
+pub trait Field<'a>: Sized {
+    /// Reads it; `None` where it is something else.
+    fn read(value: RawBsonRef<'a>) -> Option<Self>;
+}
+
+impl<'a> Field<'a> for &'a str {
+    fn read(value: RawBsonRef<'a>) -> Option<Self> {
+        value.as_str()
     }
+}
 
-    #[test]
-    fn an_entry_comes_back_as_it_was() {
-        for data in [json!("text"), json!({"a": [1, null]}), json!(u64::MAX), json!(false)] {
-            let entry = entry(data);
-            assert_eq!(decode(&encode(&entry).unwrap()).unwrap(), entry);
-        }
-        let bare = Entry { fields: Map::new(), trace_id: None, ..entry(json!(1)) };
-        assert_eq!(decode(&encode(&bare).unwrap()).unwrap(), bare);
+impl Field<'_> for String {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_str().map(str::to_owned)
     }
+}
 
-    #[test]
-    fn the_id_is_a_uuid_and_the_time_a_date() {
-        let entry = entry(json!(1));
-        let document = encode(&entry).unwrap();
-        let id = document.get_binary("_id").unwrap();
-        assert_eq!((id.subtype, id.bytes), (BinarySubtype::Uuid, &entry.id.as_bytes()[..]));
-        assert_eq!(document.get_datetime("at").unwrap().timestamp_millis(), entry.at.timestamp_millis());
+impl Field<'_> for bool {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_bool()
     }
+}
 
-    #[test]
-    fn a_search_finds_words_at_any_depth_and_a_plain_text_is_not_kept_twice() {
-        let nested = encode(&entry(json!({"user": {"names": ["Ada", 7]}}))).unwrap();
-        assert_eq!(nested.get_str("text").unwrap(), "user\nnames\nAda\n7\n");
-        assert!(encode(&entry(json!("plain"))).unwrap().get("text").unwrap().is_none());
+impl Field<'_> for u32 {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        let number = value.as_i64().or_else(|| value.as_i32().map(i64::from));
+        number.and_then(|number| number.try_into().ok())
     }
+}
 
-    #[test]
-    fn what_no_document_can_be_is_refused() {
-        let deep = (0..500).fold(json!(1), |inner, _| json!([inner]));
-        assert_eq!(encode(&entry(deep)).unwrap_err(), EncodeError::TooDeep);
-        assert_eq!(encode(&entry(json!({"a\0": 1}))).unwrap_err(), EncodeError::NulInKey);
-        let large = encode(&entry(json!("x".repeat(MAX_DOCUMENT)))).unwrap_err();
-        assert!(matches!(large, EncodeError::TooLarge(_)), "{large}");
+impl Field<'_> for Uuid {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_binary().and_then(|binary| Self::from_slice(binary.bytes).ok())
     }
+}
 
-    #[test]
-    fn a_document_of_another_program_is_an_error_and_not_a_panic() {
-        let foreign = bson::rawdoc! { "_id": 5, "name": "n" };
-        assert_eq!(decode(&foreign).unwrap_err(), DecodeError::Field("data"));
+impl Field<'_> for chrono::DateTime<Utc> {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_datetime().and_then(|date| Self::from_timestamp_millis(date.timestamp_millis()))
+    }
+}
+
+impl Field<'_> for Level {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_str().and_then(Self::parse)
+    }
+}
+
+impl Field<'_> for StepKind {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_str().and_then(Self::parse)
+    }
+}
+
+impl Field<'_> for Encoding {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_str().and_then(Self::parse)
+    }
+}
+
+impl Field<'_> for LetterState {
+    fn read(value: RawBsonRef<'_>) -> Option<Self> {
+        value.as_str().and_then(Self::parse)
     }
 }

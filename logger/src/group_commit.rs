@@ -18,7 +18,7 @@ use contracts::logger::{AppendError, Stored};
 use tokio_util::sync::CancellationToken;
 
 use self::queue::{BATCH, BATCH_BYTES, Call, Queue};
-use crate::document;
+use crate::document::{self, entry};
 use crate::insert::{Insert, Outcome};
 use crate::mongo::{Mongo, NAME};
 
@@ -47,7 +47,7 @@ impl GroupCommit {
 
     /// Stores one entry; comes back after it is in the journal.
     pub async fn append(&self, entry: &Entry) -> Outcome {
-        let document = match document::encode(entry) {
+        let document = match entry::encode(entry) {
             Ok(document) => document,
             Err(error) => return self.counted(Err(error.into())),
         };
@@ -62,7 +62,7 @@ impl GroupCommit {
         let mut places = Vec::with_capacity(entries.len());
         let mut parts = vec![(Vec::new(), 0)];
         for (place, entry) in entries.iter().enumerate() {
-            match document::encode(entry) {
+            match entry::encode(entry) {
                 Ok(document) => {
                     let size = document.as_bytes().len();
                     if parts
@@ -101,6 +101,9 @@ impl GroupCommit {
             return;
         }
         let standing = self.insert.standing(ids).await;
+        // What is no entry was not written by a logger, and says the same as none.
+        let standing = standing
+            .map(|found| found.iter().filter_map(|there| entry::decode(there).ok()).collect::<Vec<_>>());
         for (entry, outcome) in entries.iter().zip(outcomes).filter(|(_, outcome)| again(outcome)) {
             match &standing {
                 Ok(standing) => {

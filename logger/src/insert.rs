@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bson::raw::RawDocumentBuf;
 use bson::{Binary, doc};
-use contracts::log::Entry;
 use contracts::logger::{AppendError, Stored};
 use futures_util::TryStreamExt as _;
 use metrics::{Counter, Histogram, counter, histogram};
@@ -16,7 +15,6 @@ use mongodb::error::{Error, ErrorKind, InsertManyError};
 use mongodb::options::WriteConcern;
 use thiserror::Error;
 
-use crate::document::decode;
 use crate::mongo::{Mongo, NAME, describe};
 
 /// How long one write may take. Less than a caller's own deadline, so that it gets an answer that says why.
@@ -43,10 +41,10 @@ impl From<Away> for AppendError {
     }
 }
 
-/// Writes to the entries.
+/// Writes to one collection.
 #[derive(Clone, Debug)]
 pub struct Insert {
-    entries: Collection<RawDocumentBuf>,
+    collection: Collection<RawDocumentBuf>,
     write_concern: WriteConcern,
     duration: Histogram,
     size: Histogram,
@@ -58,19 +56,22 @@ pub struct Insert {
 }
 
 impl Insert {
-    /// Writes with the write concern of the settings, journaled.
-    pub fn new(mongo: &Mongo) -> Self {
-        let outcome = |outcome: &'static str| counter!("log_entries_total", "outcome" => outcome);
+    /// Writes with the write concern of the settings, journaled. What becomes of the documents is counted under the
+    /// collection's name: `log_entries_total`.
+    pub fn new(mongo: &Mongo, collection: Collection<RawDocumentBuf>) -> Self {
+        let name = collection.name().to_owned();
+        let total = format!("log_{name}_total");
+        let outcome = |outcome: &'static str| counter!(total.clone(), "outcome" => outcome);
         Self {
-            entries: mongo.entries(),
             write_concern: mongo.write_concern().clone(),
-            duration: histogram!("log_insert_duration_seconds"),
-            size: histogram!("log_batch_size"),
+            duration: histogram!("log_insert_duration_seconds", "collection" => name.clone()),
+            size: histogram!("log_batch_size", "collection" => name),
             created: outcome("created"),
             already: outcome("already"),
             refused: outcome("refused"),
             conflict: outcome("conflict"),
             unavailable: outcome("unavailable"),
+            collection,
         }
     }
 
@@ -91,21 +92,28 @@ impl Insert {
         written
     }
 
-    /// The entries that are there under these ids.
-    pub async fn standing(&self, ids: Vec<Binary>) -> Result<Vec<Entry>, Away> {
-        let found = async {
-            let found = self.entries.find(doc! { "_id": { "$in": ids } }).await?;
-            found.try_collect::<Vec<RawDocumentBuf>>().await
-        };
-        let found = match tokio::time::timeout(PATIENCE, found).await {
-            Ok(found) => found.map_err(|error| Away(describe(&error)))?,
-            Err(_) => return Err(Away(format!("no answer within {PATIENCE:?}"))),
-        };
-        // What is no entry was not written by a logger, and says the same as none.
-        Ok(found.iter().filter_map(|document| decode(document).ok()).collect())
+    /// Writes documents that came together: an outcome for each, also where MongoDB is away.
+    pub async fn write_all(&self, documents: &[RawDocumentBuf]) -> Vec<Outcome> {
+        self.write(documents).await.unwrap_or_else(|away| {
+            let collection = self.collection.name();
+            tracing::warn!(error = %away, documents = documents.len(), collection, "{NAME} is away");
+            vec![Err(away.into()); documents.len()]
+        })
     }
 
-    /// Counts what became of an entry.
+    /// The documents that are there under these ids.
+    pub async fn standing(&self, ids: Vec<Binary>) -> Result<Vec<RawDocumentBuf>, Away> {
+        let found = async {
+            let found = self.collection.find(doc! { "_id": { "$in": ids } }).await?;
+            found.try_collect().await
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(found) => found.map_err(|error| Away(describe(&error))),
+            Err(_) => Err(Away(format!("no answer within {PATIENCE:?}"))),
+        }
+    }
+
+    /// Counts what became of a document.
     pub fn count(&self, outcome: &Outcome) {
         let counter = match outcome {
             Ok(Stored::Created) => &self.created,
@@ -117,9 +125,9 @@ impl Insert {
         counter.increment(1);
     }
 
-    /// Counts entries that were not written because something is away.
-    pub fn count_unavailable(&self, entries: usize) {
-        self.unavailable.increment(entries as u64);
+    /// Counts documents that were not written because something is away.
+    pub fn count_unavailable(&self, documents: usize) {
+        self.unavailable.increment(documents as u64);
     }
 
     /// Writes all at once; where MongoDB refuses the whole because of one, the halves, until that one is alone.
@@ -143,7 +151,7 @@ impl Insert {
 
     async fn write_part(&self, part: &[RawDocumentBuf]) -> Verdict {
         let write =
-            || self.entries.insert_many(part).ordered(false).write_concern(self.write_concern.clone());
+            || self.collection.insert_many(part).ordered(false).write_concern(self.write_concern.clone());
         let mut written = write().await.map(drop);
         if let Err(error) = &written
             && is_passing(error)

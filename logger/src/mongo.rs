@@ -16,6 +16,10 @@ use crate::Config;
 pub const NAME: &str = "MongoDB";
 /// The collection of the entries.
 pub const ENTRIES: &str = "entries";
+/// The collection of the steps of every trail.
+pub const STEPS: &str = "steps";
+/// The collection of the dead letters.
+pub const DEAD_LETTERS: &str = "dead_letters";
 
 /// How long to look for a server that can take a call. A cut is an error after this.
 const SELECTION: Duration = Duration::from_millis(1500);
@@ -28,7 +32,7 @@ const POOL: u32 = 8;
 /// The database, where no setting names one.
 const DATABASE: &str = "logs";
 
-/// The database of the entries. Clones share their connections.
+/// The database. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Mongo {
     database: Database,
@@ -67,6 +71,16 @@ impl Mongo {
     /// The entries, as they are on the wire.
     pub fn entries(&self) -> Collection<RawDocumentBuf> {
         self.database.collection(ENTRIES)
+    }
+
+    /// The steps, as they are on the wire.
+    pub fn steps(&self) -> Collection<RawDocumentBuf> {
+        self.database.collection(STEPS)
+    }
+
+    /// The dead letters, as they are on the wire.
+    pub fn dead_letters(&self) -> Collection<RawDocumentBuf> {
+        self.database.collection(DEAD_LETTERS)
     }
 
     /// How durable a write is before it is acknowledged.

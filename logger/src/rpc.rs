@@ -1,4 +1,5 @@
-//! The logger's RPC, as `contracts::logger` has it. From here an entry goes to [`crate::group_commit`].
+//! The logger's RPC, as `contracts::logger` has it. From here an entry goes to [`crate::group_commit`], steps go to
+//! [`crate::steps`] and dead letters to [`crate::dead_letters`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -6,8 +7,10 @@ use std::time::Instant;
 use chassis::request::RequestContext;
 use chassis::telemetry::line;
 use chassis::trace::TraceContext;
+use contracts::dead_letter::Letter;
 use contracts::log::Entry;
 use contracts::logger::{AppendError, Logger, LoggerRequest, LoggerResponse, Stored};
+use contracts::trail::Step;
 use http::StatusCode;
 use tarpc::ServerError;
 use tarpc::context::Context;
@@ -15,15 +18,20 @@ use tarpc::server::Serve as _;
 use tarpc::trace::SamplingDecision;
 use uuid::Uuid;
 
+use crate::dead_letters::DeadLetters;
 use crate::group_commit::GroupCommit;
 use crate::insert::Outcome;
+use crate::steps::Steps;
 
 /// What answers the calls of `chassis::rpc::server`.
 pub fn handler(
     log: GroupCommit,
+    steps: Steps,
+    letters: DeadLetters,
 ) -> impl Fn(SocketAddr, Context, LoggerRequest) -> HandlerFuture + Clone + Send + 'static {
     move |peer, context, request| {
-        let server = Server { log: log.clone(), caller: peer.ip() };
+        let (log, steps, letters) = (log.clone(), steps.clone(), letters.clone());
+        let server = Server { log, steps, letters, caller: peer.ip() };
         Box::pin(server.serve().serve(context, request))
     }
 }
@@ -34,6 +42,8 @@ type HandlerFuture = std::pin::Pin<Box<dyn Future<Output = Result<LoggerResponse
 #[derive(Clone, Debug)]
 struct Server {
     log: GroupCommit,
+    steps: Steps,
+    letters: DeadLetters,
     caller: IpAddr,
 }
 
@@ -53,10 +63,26 @@ impl Logger for Server {
         self.line("append_all", first, context, started, status(&outcomes));
         outcomes
     }
+
+    async fn record(self, context: Context, steps: Vec<Step>) -> Vec<Result<Stored, AppendError>> {
+        let Some(first) = steps.first().map(|step| step.action) else { return Vec::new() };
+        let started = Instant::now();
+        let outcomes = self.steps.record(&steps).await;
+        self.line("record", first, context, started, status(&outcomes));
+        outcomes
+    }
+
+    async fn bury(self, context: Context, letters: Vec<Letter>) -> Vec<Result<Stored, AppendError>> {
+        let Some(first) = letters.first().map(|letter| letter.id) else { return Vec::new() };
+        let started = Instant::now();
+        let outcomes = self.letters.bury(&letters).await;
+        self.line("bury", first, context, started, status(&outcomes));
+        outcomes
+    }
 }
 
 impl Server {
-    /// The line of a call: by the id of its entry, or of the first of them.
+    /// The line of a call: by the id of its entry or letter, or of its step's action; of many, of the first.
     fn line(&self, route: &str, id: Uuid, context: Context, started: Instant, status: StatusCode) {
         let line = line::Request {
             method: "RPC",

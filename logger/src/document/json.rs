@@ -9,7 +9,8 @@ use bson::raw::{CStr, RawArray, RawArrayBuf, RawBson, RawBsonRef, RawDocument, R
 use bson::{Bson, Decimal128};
 use serde_json::{Map, Number, Value};
 
-use super::{DecodeError, EncodeError};
+use super::DecodeError;
+use super::entry::EncodeError;
 
 /// How deep a value may nest. MongoDB stops at 100 levels for the whole document; what comes through the
 /// validation of the `contracts` has fewer.

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chassis::rpc::{LoggerClient, RpcFailure};
-use contracts::logger::Stored;
+use contracts::logger::{AppendError, Stored};
+use contracts::trail::StepKind;
 use futures_util::future::join_all;
 use serde_json::json;
 use testkit::eventually;
 use testkit::proxy::FaultProxy;
 use uuid::Uuid;
 
-use crate::running::{Logger, SOON, config, context, mongo_url, plain, through};
+use crate::running::{Logger, SOON, config, context, letter, mongo_url, plain, step, through};
 
 /// Longer than the logger waits for MongoDB, and what a person waits at most.
 const BOUND: Duration = Duration::from_secs(6);
@@ -73,6 +74,38 @@ async fn mongodb_stalled_and_restored() {
     assert_eq!(logger.post(&json!({"name": "n", "data": "d"})).await.status, 202);
     proxy.stall();
     away_and_back(logger, proxy).await;
+}
+
+#[tokio::test]
+async fn steps_and_letters_are_refused_in_time_while_mongodb_is_away() {
+    let (logger, proxy) = proxied().await;
+    let (client, context, action) = (logger.client(), context(), Uuid::now_v7());
+    let away = vec![Err(AppendError::Unavailable("MongoDB".into())); 2];
+    let steps = [StepKind::Queued, StepKind::Done].map(|kind| step(action, kind, 0));
+    let letters = ["q", "q"].map(letter);
+    proxy.cut();
+    let started = Instant::now();
+    assert_eq!(client.record(&context, steps.to_vec()).await.unwrap(), away);
+    assert_eq!(client.bury(&context, letters.to_vec()).await.unwrap(), away);
+    assert!(started.elapsed() < BOUND * 2, "{:?}", started.elapsed());
+
+    let started = Instant::now();
+    let letter = format!("/dead-letters/{}", letters[0].id);
+    let read = [format!("/actions/{action}?wait=30s"), "/dead-letters".to_owned(), letter.clone()];
+    let mut answers = join_all(read.iter().map(|path| logger.get(path))).await;
+    answers.push(logger.post_to(&format!("{letter}/replayed"), &json!(null)).await);
+    for answer in answers {
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert_eq!(answer.message(), "MongoDB is not available, try again shortly");
+    }
+    assert!(started.elapsed() < BOUND * 2, "{:?}", started.elapsed());
+
+    proxy.restore();
+    logger.ready().await;
+    logger.record(&steps).await;
+    logger.bury(&letters).await;
+    drop(proxy);
+    logger.stop().await;
 }
 
 #[tokio::test]

@@ -6,8 +6,12 @@ use std::time::Duration;
 use chassis::lifecycle::Lifecycle;
 use chassis::request::RequestContext;
 use chassis::rpc::LoggerClient;
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser as _;
+use contracts::dead_letter::{Body, Letter};
 use contracts::log::{Entry, Level, LogPayload};
+use contracts::logger::Stored;
+use contracts::trail::{Step, StepKind};
 use logger::Config;
 use logger::mongo::Mongo;
 use serde_json::{Map, Value, json};
@@ -97,7 +101,23 @@ impl Logger {
     }
 
     pub(crate) async fn post(&self, body: &Value) -> Response {
-        self.http.post(&format!("{}/log", self.url), body).await.expect("an answer")
+        self.post_to("/log", body).await
+    }
+
+    pub(crate) async fn post_to(&self, path: &str, body: &Value) -> Response {
+        self.http.post(&format!("{}{path}", self.url), body).await.expect("an answer")
+    }
+
+    /// Keeps letters that are not there yet.
+    pub(crate) async fn bury(&self, letters: &[Letter]) {
+        let outcomes = self.client().bury(&context(), letters.to_vec()).await.expect("an answer");
+        assert_eq!(outcomes, vec![Ok(Stored::Created); letters.len()]);
+    }
+
+    /// Adds steps that are not there yet.
+    pub(crate) async fn record(&self, steps: &[Step]) {
+        let outcomes = self.client().record(&context(), steps.to_vec()).await.expect("an answer");
+        assert_eq!(outcomes, vec![Ok(Stored::Created); steps.len()]);
     }
 
     pub(crate) fn client(&self) -> LoggerClient {
@@ -131,6 +151,35 @@ pub(crate) fn context() -> RequestContext {
 pub(crate) fn entry(name: &str, data: Value) -> Entry {
     let payload = LogPayload { name: name.to_owned(), data, level: Level::Info, fields: Map::new() };
     Entry::new(Uuid::now_v7(), payload, "rpc", None, chrono::Utc::now())
+}
+
+/// To the millisecond, as it is stored.
+pub(crate) fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).expect("a time")
+}
+
+/// A step of a mail, so many milliseconds from now.
+pub(crate) fn step(action: Uuid, kind: StepKind, after: i64) -> Step {
+    Step { at: now() + TimeDelta::milliseconds(after), ..Step::new(action, "mail", kind, 0, "mailer") }
+}
+
+/// A letter of its own action, that died in this queue.
+pub(crate) fn letter(queue: &str) -> Letter {
+    let action = Uuid::now_v7();
+    Letter {
+        id: Uuid::now_v7(),
+        action: Some(action),
+        queue: queue.to_owned(),
+        exchange: "switchboard.events".to_owned(),
+        routing_key: "mail.requested".to_owned(),
+        reason: "no such box".to_owned(),
+        attempts: 6,
+        died_at: now(),
+        message_id: Some(action.to_string()),
+        content_type: Some("application/json".to_owned()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        body: Body::of(b"{}"),
+    }
 }
 
 pub(crate) fn plain(name: &str) -> Entry {

@@ -2,10 +2,10 @@
 
 use contracts::logger::{AppendError, Stored};
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::running::{Logger, config, context, entry, mongo_url, plain};
+use crate::running::{Logger, context, entry, plain};
 
 #[tokio::test]
 async fn an_entry_sent_over_http_is_answered_with_its_id_and_can_be_read() {
@@ -159,35 +159,4 @@ async fn a_trace_goes_on_into_the_entry() {
     let read = logger.get("/logs?trace_id=0AF7651916CD43DD8448EB211C80319C").await;
     assert_eq!(read.body["data"]["entries"][0]["name"], json!("traced"));
     logger.stop().await;
-}
-
-async fn retention(logger: &Logger) -> Option<Value> {
-    use futures_util::TryStreamExt as _;
-    let mongo = logger.mongo().await;
-    let indexes: Vec<_> = mongo.entries().list_indexes().await.ok()?.try_collect().await.ok()?;
-    let mut options = indexes.into_iter().filter_map(|index| index.options);
-    let ttl = options.find_map(|options| options.expire_after);
-    ttl.map(|keep| json!(keep.as_secs() / 86_400))
-}
-
-#[tokio::test]
-async fn the_retention_follows_the_setting() {
-    let first = config(mongo_url().as_str(), "30");
-    let again = logger::Config { log_retention_days: 7.try_into().unwrap(), ..first.clone() };
-    for (config, days) in [(first, 30), (again, 7)] {
-        let last = days == 7;
-        let logger = Logger::with(config).await;
-        testkit::eventually(crate::running::SOON, "the retention", || async {
-            match retention(&logger).await {
-                Some(found) if found == json!(days) => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await;
-        if last {
-            logger.stop().await;
-        } else {
-            logger.running.stop().await;
-        }
-    }
 }

@@ -39,7 +39,7 @@ async fn the_id_of_the_caller_is_the_mails() {
     assert_eq!(own.body["data"]["id"], own.body["id"]);
     let refused = mailer.send_as("my-key", &mail("you@example.com")).await;
     assert_eq!((refused.status, fake.mails().len()), (400, 2));
-    assert!(refused.message().contains("Idempotency-Key"), "{refused:?}");
+    assert!(refused.message().contains("idempotency-key"), "{refused:?}");
     mailer.stop().await;
 }
 

@@ -1,0 +1,197 @@
+//! The dead letters: kept until somebody decides what becomes of each, and decided about once.
+//!
+//! What was decided about a letter of the mail queue is also a step of its action's trail. It is told after the decision
+//! is durable, and again whenever somebody asks for a decision that is made already, so that none is missing.
+
+use bson::raw::RawDocumentBuf;
+use bson::{Document, doc};
+use chrono::{DateTime, Utc};
+use contracts::dead_letter::{Kept, Letter, LetterState};
+use contracts::trail::{Details, Step, StepKind, trace_id};
+use mongodb::Collection;
+use mongodb::options::{ReturnDocument, WriteConcern};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::document::letter::{decode, decode_summary, encode, summary};
+use crate::document::{binary, date};
+use crate::insert::{Insert, Outcome};
+use crate::mongo::Mongo;
+use crate::page::{Page, Range};
+use crate::read::{self, ReadError, WORK, patiently, readable};
+use crate::steps::Steps;
+
+/// What pages go by.
+const DIED_AT: &str = "died_at";
+/// What the name of the queue of steps ends with.
+const TRAIL: &str = "trail";
+/// What the name of the queue of mails ends with, and what their actions are called.
+const MAIL: &str = "mail";
+/// What the actions of the other queues are called.
+const LOG: &str = "log";
+/// Who says that something is dead: whoever consumes the queues.
+const CONSUMER: &str = "listener";
+/// Who says what was decided.
+const SERVICE: &str = "logger";
+
+/// Which letters. All of it must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// What became of them.
+    pub state: LetterState,
+    /// The queue that they died in.
+    pub queue: Option<String>,
+    /// Those with this text in their reason, in any case.
+    pub reason: Option<String>,
+    /// Those of this action.
+    pub action: Option<Uuid>,
+}
+
+/// What somebody decided about a letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is in its queue again.
+    Replayed,
+    /// It is not needed, for this reason.
+    Discarded(String),
+}
+
+/// Why a decision was not made.
+#[derive(Debug, Error)]
+pub enum DecideError {
+    /// There is no such letter.
+    #[error("there is no such letter")]
+    Unknown,
+    /// Another one was made before.
+    #[error("the letter is {} already", .0.as_str())]
+    Decided(LetterState),
+    /// Whether it was made is not known.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// The dead letters. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    letters: Collection<RawDocumentBuf>,
+    write_concern: WriteConcern,
+    insert: Insert,
+    steps: Steps,
+}
+
+impl DeadLetters {
+    /// The letters in this database; what is decided is told to `steps`.
+    pub fn new(mongo: &Mongo, steps: Steps) -> Self {
+        let letters = mongo.dead_letters();
+        let insert = Insert::new(mongo, letters.clone());
+        Self { letters, write_concern: mongo.write_concern().clone(), insert, steps }
+    }
+
+    /// Keeps letters that came together: an outcome for each, in their order. One that is there stays as it is, with
+    /// what was decided about it.
+    pub async fn bury(&self, letters: &[Letter]) -> Vec<Outcome> {
+        let documents: Vec<_> = letters.iter().map(encode).collect();
+        self.insert.write_all(&documents).await
+    }
+
+    /// The letters that match, their bodies cut where they are long.
+    pub async fn page(&self, filter: &Filter, range: &Range) -> Result<Page<Kept>, ReadError> {
+        let found = self.letters.find(range.of(DIED_AT, query(filter))).projection(summary());
+        range.page(DIED_AT, found, decode_summary).await
+    }
+
+    /// The letter with this id.
+    pub async fn one(&self, id: Uuid) -> Result<Option<Kept>, ReadError> {
+        let document = read::one(&self.letters, id).await?;
+        Ok(document.and_then(|document| readable(&document, decode)))
+    }
+
+    /// What the newest letter of an action says of it, as steps. A step of the trail that died says nothing of the
+    /// action that it was about.
+    pub async fn told(&self, action: Uuid) -> Result<Vec<Step>, ReadError> {
+        let queue = doc! { "$not": { "$regex": format!("{TRAIL}$") } };
+        let found = self.letters.find(doc! { "action": binary(action), "queue": queue });
+        let found = found.sort(doc! { DIED_AT: -1, "_id": -1 }).limit(1).projection(summary());
+        let newest = read::all(found).await?;
+        let newest = newest.iter().find_map(|document| readable(document, decode_summary));
+        Ok(newest
+            .map(|kept| [death(&kept), decision(&kept)].into_iter().flatten().collect())
+            .unwrap_or_default())
+    }
+
+    /// Decides about a letter that is dead: of several who do so at a time, one.
+    pub async fn decide(&self, id: Uuid, decision: Decision) -> Result<Kept, DecideError> {
+        let mut change = doc! { "decided_at": date(Utc::now()) };
+        match decision {
+            Decision::Replayed => {
+                change.insert("state", LetterState::Replayed.as_str());
+            }
+            Decision::Discarded(why) => {
+                change.insert("state", LetterState::Discarded.as_str());
+                change.insert("decided_why", why);
+            }
+        }
+        let dead = doc! { "_id": binary(id), "state": LetterState::Dead.as_str() };
+        let update = self.letters.find_one_and_update(dead, doc! { "$set": change }).max_time(WORK);
+        let update = update.return_document(ReturnDocument::After).write_concern(self.write_concern.clone());
+        let changed = patiently(async { update.await }).await?;
+        if let Some(kept) = changed.and_then(|document| readable(&document, decode)) {
+            self.tell(&kept).await?;
+            return Ok(kept);
+        }
+        let kept = self.one(id).await?.ok_or(DecideError::Unknown)?;
+        self.tell(&kept).await?;
+        Err(DecideError::Decided(kept.state))
+    }
+
+    /// Adds what was decided to the trail of a mail.
+    async fn tell(&self, kept: &Kept) -> Result<(), ReadError> {
+        let Some(step) = decision(kept).filter(|step| step.name == MAIL) else { return Ok(()) };
+        match self.steps.record(&[step]).await.pop() {
+            Some(Err(error)) => Err(ReadError::Away(error.to_string())),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// The filter in MongoDB's words.
+fn query(filter: &Filter) -> Document {
+    let mut query = doc! { "state": filter.state.as_str() };
+    if let Some(queue) = &filter.queue {
+        query.insert("queue", queue);
+    }
+    if let Some(reason) = &filter.reason {
+        query.insert("reason", read::containing(reason));
+    }
+    if let Some(action) = filter.action {
+        query.insert("action", binary(action));
+    }
+    query
+}
+
+/// That the message of the letter was given up, as a step of its action.
+fn death(kept: &Kept) -> Option<Step> {
+    let letter = &kept.letter;
+    let attempt = Some(letter.attempts).filter(|attempts| *attempts > 0);
+    let details = Details { attempt, why: Some(letter.reason.clone()), ..Details::default() };
+    step(kept, StepKind::Dead, CONSUMER, letter.died_at, details)
+}
+
+/// What was decided about the letter, as a step of its action.
+fn decision(kept: &Kept) -> Option<Step> {
+    let kind = match kept.state {
+        LetterState::Dead => return None,
+        LetterState::Replayed => StepKind::Replayed,
+        LetterState::Discarded => StepKind::Discarded,
+    };
+    let details = Details { why: kept.decided_why.clone(), ..Details::default() };
+    step(kept, kind, SERVICE, kept.decided_at?, details)
+}
+
+fn step(kept: &Kept, kind: StepKind, service: &str, at: DateTime<Utc>, details: Details) -> Option<Step> {
+    let letter = &kept.letter;
+    let name = if letter.queue.ends_with(MAIL) { MAIL } else { LOG };
+    let step = Step::new(letter.action?, name, kind, letter.id.as_u128(), service);
+    let trace_id = letter.traceparent.as_deref().and_then(trace_id);
+    Some(Step { at, trace_id, details, ..step })
+}
