@@ -129,6 +129,13 @@ impl LetterState {
     }
 }
 
+/// What is told of a letter that went back into its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// When it was about to: before anything else could become of it.
+    pub at: DateTime<Utc>,
+}
+
 /// A letter as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {

@@ -51,7 +51,7 @@ pub struct Filter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It is in its queue again.
-    Replayed,
+    Replayed(DateTime<Utc>),
     /// It is not needed, for this reason.
     Discarded(String),
 }
@@ -121,16 +121,12 @@ impl DeadLetters {
 
     /// Decides about a letter that is dead: of several who do so at a time, one.
     pub async fn decide(&self, id: Uuid, decision: Decision) -> Result<Kept, DecideError> {
-        let mut change = doc! { "decided_at": date(Utc::now()) };
-        match decision {
-            Decision::Replayed => {
-                change.insert("state", LetterState::Replayed.as_str());
-            }
-            Decision::Discarded(why) => {
-                change.insert("state", LetterState::Discarded.as_str());
-                change.insert("decided_why", why);
-            }
-        }
+        let change = match decision {
+            Decision::Replayed(at) => doc! { "state": LetterState::Replayed.as_str(), "decided_at": date(at) },
+            Decision::Discarded(why) => doc! {
+                "state": LetterState::Discarded.as_str(), "decided_at": date(Utc::now()), "decided_why": why
+            },
+        };
         let dead = doc! { "_id": binary(id), "state": LetterState::Dead.as_str() };
         let update = self.letters.find_one_and_update(dead, doc! { "$set": change }).max_time(WORK);
         let update = update.return_document(ReturnDocument::After).write_concern(self.write_concern.clone());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bson::raw::RawDocumentBuf;
 use bson::{Binary, doc};
+use chassis::crash;
 use contracts::logger::{AppendError, Stored};
 use futures_util::TryStreamExt as _;
 use metrics::{Counter, Histogram, counter, histogram};
@@ -77,11 +78,13 @@ impl Insert {
 
     /// Writes these documents and gives an outcome for each, in their order.
     pub async fn write(&self, documents: &[RawDocumentBuf]) -> Result<Vec<Outcome>, Away> {
+        crash::point("logger: to insert");
         let started = Instant::now();
         let written = match tokio::time::timeout(PATIENCE, self.write_parts(documents)).await {
             Ok(written) => written,
             Err(_) => Err(Away(format!("no answer within {PATIENCE:?}"))),
         };
+        crash::point("logger: inserted");
         self.duration.record(started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         self.size.record(documents.len() as f64);

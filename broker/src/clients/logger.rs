@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::http::Answer;
 use chassis::http::client::{Peer, PeerAnswer, PeerError};
 use chassis::request::RequestContext;
-use contracts::dead_letter::Kept;
+use contracts::dead_letter::{Kept, Replayed};
 use contracts::reply::Reply;
 use http::StatusCode;
 use serde_json::json;
@@ -62,9 +62,14 @@ impl LoggerHttp {
     }
 
     /// Tells that a letter is back in its queue. That somebody else has told so before is as good.
-    pub async fn replayed(&self, context: &RequestContext, id: Uuid) -> Result<(), Answer> {
+    pub async fn replayed(
+        &self,
+        context: &RequestContext,
+        id: Uuid,
+        replayed: Replayed,
+    ) -> Result<(), Answer> {
         let path = format!("/dead-letters/{id}/replayed");
-        let answer = self.peer.post(&path, &json!({}), context, None).await?;
+        let answer = self.peer.post(&path, &replayed, context, None).await?;
         if answer.status.is_success() || answer.status == StatusCode::CONFLICT {
             Ok(())
         } else {

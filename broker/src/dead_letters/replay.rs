@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 
+use chassis::crash;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::request::RequestContext;
-use contracts::dead_letter::{Kept, Letter, LetterState};
+use chrono::Utc;
+use contracts::dead_letter::{Kept, Letter, LetterState, Replayed};
 use contracts::topology::Topology;
 use contracts::validation::Violations;
 use http::StatusCode;
@@ -52,8 +54,10 @@ pub(super) async fn replay(
         let violations = Violations::one("body", "is required: the letter's own is not whole");
         return Err(Answer::invalid("replay", violations));
     };
+    let replayed = Replayed { at: Utc::now() };
     app.publisher.replay(&letter, body).await?;
-    app.logger_http.replayed(context, id).await?;
+    crash::point("replay: published");
+    app.logger_http.replayed(context, id, replayed).await?;
     Ok(letter)
 }
 

@@ -4,7 +4,7 @@
 use axum::extract::{Path, RawQuery, State};
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
-use contracts::dead_letter::{Discard, Kept, LetterState};
+use contracts::dead_letter::{Discard, Kept, LetterState, Replayed};
 use contracts::log::MAX_NAME;
 use contracts::validation::Violations;
 use http::StatusCode;
@@ -42,8 +42,14 @@ pub(super) async fn one(State(app): State<App>, Path(text): Path<String>) -> Res
     }
 }
 
-pub(super) async fn replayed(State(app): State<App>, Path(text): Path<String>) -> Result<Answer, Answer> {
-    decide(&app, letter_id(&text)?, Decision::Replayed).await
+pub(super) async fn replayed(
+    State(app): State<App>,
+    Path(text): Path<String>,
+    body: JsonBody,
+) -> Result<Answer, Answer> {
+    let id = letter_id(&text)?;
+    let Replayed { at } = body.parse()?;
+    decide(&app, id, Decision::Replayed(at)).await
 }
 
 pub(super) async fn discard(

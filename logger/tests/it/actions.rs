@@ -115,7 +115,7 @@ async fn an_action_without_steps_or_entry_is_as_its_newest_letter_says() {
     assert_eq!(dead.steps[0].at, newest.died_at);
 
     let path = format!("/dead-letters/{}/replayed", newest.id);
-    assert_eq!(logger.post_to(&path, &json!(null)).await.status, 200);
+    assert_eq!(logger.post_to(&path, &json!({"at": now()})).await.status, 200);
     let again = trail(&logger, id).await;
     assert_eq!((again.state, again.error.as_deref()), (State::Queued, Some("it was too large")));
     assert_eq!(kinds(&again), [(StepKind::Dead, "listener"), (StepKind::Replayed, "logger")]);

@@ -6,7 +6,7 @@ use contracts::logger::Stored;
 use contracts::trail::{Step, StepKind, step_id};
 use futures_util::future::join_all;
 use logger::document::{binary, step};
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::http::Response;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ const MAIL: &str = "switchboard.mail";
 const LOG: &str = "switchboard.log";
 
 async fn replayed(logger: &Logger, id: Uuid) -> Response {
-    logger.post_to(&format!("/dead-letters/{id}/replayed"), &Value::Null).await
+    logger.post_to(&format!("/dead-letters/{id}/replayed"), &json!({ "at": now() })).await
 }
 
 async fn discard(logger: &Logger, id: Uuid, reason: &str) -> Response {
@@ -50,11 +50,11 @@ async fn steps(logger: &Logger) -> Vec<Step> {
 async fn a_letter_is_replayed_once_and_the_second_time_is_told_so() {
     let logger = Logger::start().await;
     let (letter, before) = (buried(&logger, LOG).await, now());
-    // A request without a body, as the broker sends it.
-    let url = format!("{}/dead-letters/{}/replayed", logger.url, letter.id);
-    let first = kept(&logger.http.send(http::Method::POST, &url, &[], "").await.unwrap());
+    let path = format!("/dead-letters/{}/replayed", letter.id);
+    assert_eq!(logger.post_to(&path, &json!({})).await.status, 400);
+    let first = kept(&logger.post_to(&path, &json!({ "at": before })).await);
     assert_eq!((&first.letter, first.state), (&letter, LetterState::Replayed));
-    assert!(first.decided_at.unwrap() >= before && first.decided_why.is_none());
+    assert_eq!((first.decided_at, &first.decided_why), (Some(before), &None));
     for again in [replayed(&logger, letter.id).await, discard(&logger, letter.id, "late").await] {
         assert_eq!((again.status, again.message()), (409, "the letter is replayed already"));
     }
@@ -177,7 +177,7 @@ async fn a_decision_that_makes_no_sense_is_refused_and_changes_nothing() {
         400
     );
     for of in ["replayed", "discard"] {
-        let body = json!({"reason": "a test"});
+        let body = json!({"reason": "a test", "at": now()});
         assert_eq!(logger.post_to(&format!("/dead-letters/seven/{of}"), &body).await.status, 400);
         let unknown = logger.post_to(&format!("/dead-letters/{}/{of}", Uuid::nil()), &body).await;
         assert_eq!(unknown.status, 404, "{}", unknown.body);

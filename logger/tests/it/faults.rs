@@ -93,7 +93,7 @@ async fn steps_and_letters_are_refused_in_time_while_mongodb_is_away() {
     let letter = format!("/dead-letters/{}", letters[0].id);
     let read = [format!("/actions/{action}?wait=30s"), "/dead-letters".to_owned(), letter.clone()];
     let mut answers = join_all(read.iter().map(|path| logger.get(path))).await;
-    answers.push(logger.post_to(&format!("{letter}/replayed"), &json!(null)).await);
+    answers.push(logger.post_to(&format!("{letter}/replayed"), &json!({"at": "2026-01-02T03:04:05Z"})).await);
     for answer in answers {
         assert_eq!(answer.status, 503, "{}", answer.body);
         assert_eq!(answer.message(), "MongoDB is not available, try again shortly");
