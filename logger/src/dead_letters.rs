@@ -122,7 +122,9 @@ impl DeadLetters {
     /// Decides about a letter that is dead: of several who do so at a time, one.
     pub async fn decide(&self, id: Uuid, decision: Decision) -> Result<Kept, DecideError> {
         let change = match decision {
-            Decision::Replayed(at) => doc! { "state": LetterState::Replayed.as_str(), "decided_at": date(at) },
+            Decision::Replayed(at) => {
+                doc! { "state": LetterState::Replayed.as_str(), "decided_at": date(at) }
+            }
             Decision::Discarded(why) => doc! {
                 "state": LetterState::Discarded.as_str(), "decided_at": date(Utc::now()), "decided_why": why
             },

@@ -1,0 +1,366 @@
+//! Killed between any two steps, a service that comes back has lost nothing and done nothing twice.
+//!
+//! Each test runs one service of a system of its own again and again, each time to die at another crash point
+//! (`chassis::crash`), while every kind of action goes through it. Clients do what clients do: they send the same
+//! again, with the same key, until they have an answer. Then each action has one effect.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::isolated::{Isolated, Running};
+use serde_json::{Value, json};
+use testkit::eventually;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// How long everything may take to be done.
+const DONE: Duration = Duration::from_secs(60);
+
+const PROCESSES: [&str; 6] = ["sink", "logger", "mailer", "listener", "broker", "auth"];
+
+/// The points that a service passes, each with how many times it is worth dying there: a ledger is written at the
+/// claim and at the record, a consumer works off logs, mails, steps and letters.
+const POINTS: [(&str, &[(&str, u32)]); 6] = [
+    ("broker", &[("publisher: to be sent", 2), ("publisher: confirmed", 2), ("replay: published", 1)]),
+    (
+        "mailer",
+        &[
+            ("mailer: claimed", 2),
+            ("mailer: handed over", 2),
+            ("mailer: recorded", 1),
+            ("ledger: written", 2),
+            ("ledger: told", 2),
+            ("ledger: committed", 2),
+        ],
+    ),
+    (
+        "mailer's relay",
+        &[
+            ("relay: taken", 2),
+            ("publisher: to be sent", 1),
+            ("publisher: confirmed", 1),
+            ("relay: confirmed", 2),
+            ("relay: marked", 1),
+            ("relay: committed", 1),
+        ],
+    ),
+    (
+        "listener",
+        &[
+            ("consumer: delivered", 4),
+            ("listener: stored", 2),
+            ("listener: buried", 1),
+            ("listener: mail answered", 2),
+            ("listener: told", 1),
+            ("consumer: worked off", 4),
+            ("publisher: to be sent", 2),
+            ("publisher: confirmed", 2),
+            ("consumer: passed on", 2),
+            ("consumer: acknowledged", 2),
+        ],
+    ),
+    ("logger", &[("logger: to insert", 3), ("logger: inserted", 3)]),
+    (
+        "register",
+        &[
+            ("registration: user written", 1),
+            ("registration: event written", 1),
+            ("registration: committed", 1),
+        ],
+    ),
+];
+
+/// The system, and what was asked of it.
+struct Stand {
+    system: Isolated,
+    running: HashMap<&'static str, Running>,
+    /// The names of the entries.
+    logs: Vec<String>,
+    /// The ids of the mails.
+    mails: Vec<Uuid>,
+}
+
+/// The actions of one round, by how they are asked for.
+struct Round {
+    name: String,
+    /// Those that are known by their id: of the log, and of the mails.
+    ids: Vec<Uuid>,
+}
+
+impl Stand {
+    async fn start() -> Self {
+        let system = Isolated::prepare(&PROCESSES).await;
+        let mut running = HashMap::new();
+        for name in PROCESSES {
+            running.insert(name, system.start(name, &[]).await);
+        }
+        let stand = Self { system, running, logs: Vec::new(), mails: Vec::new() };
+        stand.is_healthy().await;
+        stand
+    }
+
+    async fn is_healthy(&self) {
+        for name in PROCESSES.iter().filter(|name| **name != "sink") {
+            eventually(DONE, "readiness", || async {
+                let answer = self.system.get(name, "/readyz").await?;
+                if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
+            })
+            .await;
+        }
+    }
+
+    /// Sends an action until it is accepted; gives its id.
+    async fn ask(&self, key: &str, asynchronous: bool, action: &str, payload: Value) -> Uuid {
+        let mut headers = vec![("idempotency-key", key)];
+        if asynchronous {
+            headers.push(("prefer", "respond-async"));
+        }
+        let accepted = || async {
+            let answer = self.system.handle("broker", &headers, action, &payload).await?;
+            match answer.status {
+                202 => Ok(answer.body["id"].as_str().unwrap().parse().unwrap()),
+                status => Err(format!("{status}: {}", answer.message())),
+            }
+        };
+        eventually(DONE, key, accepted).await
+    }
+
+    /// Asks for one of each kind, all at once, `victim` being the one that dies.
+    async fn round(&self, tag: &str) -> Round {
+        let name = format!("{}{tag}", self.system.namespace);
+        let key = |what: &str| format!("{tag}-{what}");
+        let log = json!({"name": name.clone(), "data": {"n": 1}});
+        let mail = |to: &str| json!({"to": format!("{to}@example.com"), "subject": "s", "message": "m"});
+        let later = mail(&format!("later-{}", tag.replace([' ', ':', '\''], "")));
+        let (queued_log, direct_log, queued_mail, direct_mail, deferred_mail, refused_mail) = (
+            key("queued log"),
+            key("direct log"),
+            key("queued mail"),
+            key("direct mail"),
+            key("deferred mail"),
+            key("refused mail"),
+        );
+        let keys: Vec<String> =
+            [queued_log, direct_log, queued_mail, direct_mail, deferred_mail, refused_mail]
+                .iter()
+                .map(|key| key.replace(' ', "-"))
+                .collect();
+        let (a, b, c, d, e, f, ()) = tokio::join!(
+            self.ask(&keys[0], true, "log", log.clone()),
+            self.ask(&keys[1], false, "log", log.clone()),
+            self.ask(&keys[2], true, "mail", mail("queued")),
+            self.ask(&keys[3], false, "mail", mail("direct")),
+            self.ask(&keys[4], true, "mail", later),
+            self.ask(&keys[5], true, "mail", mail("refused")),
+            async {}
+        );
+        self.replay(f).await;
+        Round { name, ids: vec![a, b, c, d, e, f] }
+    }
+
+    /// Waits for the dead letter of a mail that is refused for good, and replays it to somebody who is there.
+    async fn replay(&self, id: Uuid) {
+        let letter = eventually(DONE, "the dead letter", || async {
+            let answer = self.system.get("broker", &format!("/dead-letters?action={id}")).await?;
+            let letter = answer.body["data"]["letters"][0].clone();
+            if letter.is_object() { Ok(letter) } else { Err(answer.body.to_string()) }
+        })
+        .await;
+        let mut event: Value = serde_json::from_str(letter["body"].as_str().unwrap()).unwrap();
+        event["data"]["to"] = json!(["found@example.com"]);
+        let path = format!("/dead-letters/{}/replay", letter["id"].as_str().unwrap());
+        eventually(DONE, "the replay", || async {
+            let answer = self.system.post("broker", &path, &json!({"body": event})).await?;
+            match answer.status {
+                // 409: it was replayed by the call before, whose answer was lost.
+                202 | 409 => Ok(()),
+                status => Err(format!("{status}: {}", answer.message())),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until everything of a round is done, as the trail says.
+    async fn is_done(&mut self, round: Round) {
+        for id in &round.ids {
+            eventually(DONE, "the end of an action", || async {
+                let answer = self.system.get("broker", &format!("/actions/{id}?wait=10s")).await?;
+                if answer.body["data"]["state"] == "done" { Ok(()) } else { Err(answer.body.to_string()) }
+            })
+            .await;
+        }
+        self.logs.push(round.name);
+        self.mails.extend(&round.ids[2..]);
+    }
+
+    /// Waits for the victim's death, and starts it again.
+    async fn died(&mut self, victim: &'static str, point: &str) {
+        let running = self.running.get_mut(victim).unwrap();
+        let status = timeout(DONE, running.ended()).await;
+        let status = status.unwrap_or_else(|_| {
+            panic!("{victim} did not get to {point:?}: is it built with --features chassis/crash-points?")
+        });
+        assert!(!status.success() && status.code().is_none(), "{victim} at {point:?}: {status}");
+        let again = self.system.start(victim, &[]).await;
+        self.running.insert(victim, again);
+    }
+
+    /// Lets `victim` die at a point, for the so manyth time there, in the middle of a round.
+    async fn dies_at(&mut self, victim: &'static str, point: &str, at: u32) {
+        let mut before = self.running.remove(victim).unwrap();
+        before.kill().await;
+        let at_text = at.to_string();
+        let doomed = self.system.start(victim, &[("CRASH_POINT", point), ("CRASH_AT", &at_text)]).await;
+        self.running.insert(victim, doomed);
+        let tag = format!("{point} {at}");
+        // Taken out, so that the round can look at the rest meanwhile.
+        let mut doomed = self.running.remove(victim).unwrap();
+        let watched = async {
+            let status = timeout(DONE, doomed.ended()).await.unwrap_or_else(|_| {
+                panic!("{victim} did not get to {point:?}: is it built with --features chassis/crash-points?")
+            });
+            assert!(status.code().is_none(), "{victim} at {point:?} did not die of it: {status}");
+            self.system.start(victim, &[]).await
+        };
+        let (round, again) = tokio::join!(self.round(&tag), watched);
+        self.running.insert(victim, again);
+        self.is_done(round).await;
+    }
+
+    /// Every action has one effect. `doubtful` mails may have been sent twice: they are counted by the ledger.
+    async fn has_one_effect_each(&self) {
+        let entries = self.system.entries().await.unwrap();
+        for name in &self.logs {
+            // One queued and one direct.
+            assert_eq!(entries.iter().filter(|(_, entry)| entry == name).count(), 2, "{name}");
+        }
+        assert_eq!(entries.len(), self.logs.len() * 2, "entries that nobody asked for");
+        let mails = self.system.mails();
+        let mut connection = self.system.ledger.connect().await;
+        let doubtful: Vec<(Uuid, i32)> = sqlx::query_as("SELECT id, attempts FROM mails WHERE doubtful")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        let doubtful: HashMap<String, i32> =
+            doubtful.into_iter().map(|(id, attempts)| (id.to_string(), attempts)).collect();
+        for id in &self.mails {
+            let id = id.to_string();
+            let taken = mails.get(&id).copied().unwrap_or_default();
+            let most = if doubtful.contains_key(&id) { 2 } else { 1 };
+            assert!((1..=most).contains(&taken), "{id} was taken {taken} times; doubtful: {doubtful:?}");
+        }
+        assert_eq!(mails.len(), self.mails.len(), "mails that nobody asked for");
+    }
+
+    async fn stop(self) {
+        drop(self.running);
+        self.system.remove().await;
+    }
+}
+
+/// Kills `victim` at each of the points of `group`.
+async fn each_point(victim: &'static str, group: &str) {
+    let mut stand = Stand::start().await;
+    let (_, points) = POINTS.iter().find(|(name, _)| *name == group).unwrap();
+    for (point, times) in *points {
+        for at in 1..=*times {
+            stand.dies_at(victim, point, at).await;
+        }
+    }
+    stand.has_one_effect_each().await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn the_broker_may_die_anywhere() {
+    each_point("broker", "broker").await;
+}
+
+#[tokio::test]
+async fn the_mailer_may_die_anywhere() {
+    each_point("mailer", "mailer").await;
+}
+
+#[tokio::test]
+async fn the_relay_may_die_anywhere() {
+    each_point("mailer", "mailer's relay").await;
+}
+
+#[tokio::test]
+async fn the_listener_may_die_anywhere() {
+    each_point("listener", "listener").await;
+}
+
+#[tokio::test]
+async fn the_logger_may_die_anywhere() {
+    each_point("logger", "logger").await;
+}
+
+#[tokio::test]
+async fn a_registration_may_die_anywhere_and_the_new_user_is_welcomed_once() {
+    let mut stand = Stand::start().await;
+    let (_, points) = POINTS.iter().find(|(name, _)| *name == "register").unwrap();
+    for (point, _) in *points {
+        let (id, email) = (Uuid::now_v7(), format!("{}@example.com", point.replace([' ', ':'], "-")));
+        let mut doomed = stand.system.register(id, &email, &[("CRASH_POINT", point)]);
+        let status = doomed.ended().await;
+        assert!(status.code().is_none(), "at {point:?}: {status}");
+        assert!(stand.system.register(id, &email, &[]).ended().await.success());
+        stand.is_done(Round { name: String::new(), ids: vec![id, id, id] }).await;
+        stand.logs.clear();
+    }
+    // The relay of auth dies too.
+    for point in
+        ["relay: taken", "publisher: confirmed", "relay: confirmed", "relay: marked", "relay: committed"]
+    {
+        stand.running.remove("auth").unwrap().kill().await;
+        let doomed = stand.system.start("auth", &[("CRASH_POINT", point)]).await;
+        stand.running.insert("auth", doomed);
+        let (id, email) = (Uuid::now_v7(), format!("auth-{}@example.com", point.replace([' ', ':'], "-")));
+        assert!(stand.system.register(id, &email, &[]).ended().await.success());
+        stand.died("auth", point).await;
+        stand.is_done(Round { name: String::new(), ids: vec![id, id, id] }).await;
+        stand.logs.clear();
+    }
+    stand.mails.dedup();
+    stand.has_one_effect_each().await;
+    let mut connection = stand.system.users.connect().await;
+    let users: i64 = sqlx::query_scalar("SELECT count(*) FROM users WHERE NOT active")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(usize::try_from(users).unwrap(), stand.mails.len());
+    stand.stop().await;
+}
+
+#[test]
+fn no_crash_point_is_forgotten() {
+    let mut found = BTreeSet::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for service in ["chassis", "broker", "auth", "logger", "mailer", "listener", "frontend"] {
+        points(&root.join(service).join("src"), &mut found);
+    }
+    let covered: BTreeSet<String> =
+        POINTS.iter().flat_map(|(_, points)| points.iter().map(|(point, _)| (*point).to_owned())).collect();
+    assert_eq!(
+        found, covered,
+        "every crash point in the sources is died at, and every one that is died at exists"
+    );
+}
+
+/// The names of the crash points below a folder.
+fn points(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            points(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let calls = text.split("crash::point(\"").skip(1);
+            found.extend(calls.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+        }
+    }
+}
