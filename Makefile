@@ -36,6 +36,9 @@ dead-letters: ## list the dead letters; ARGS='show ID', 'replay ID', 'replay --a
 test: ## all tests, on servers of their own; ARGS='-E test(name)': some; KEEP=1: leave the servers up
 	@dev/test $(ARGS)
 
+chaos: ## MINUTES=30 of chaos: everything is killed, paused and cut off under load, and then counted
+	@dev/chaos
+
 test-compose: ## the system in containers: the journeys, replicas, faults; KEEP=1: leave it up
 	@dev/test-compose
 

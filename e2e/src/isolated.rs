@@ -24,6 +24,8 @@ use crate::sink;
 
 /// How long a mail waits after each attempt, in milliseconds.
 const DELAYS: [u64; 8] = [500, 1000, 2000, 4000, 8000, 8000, 8000, 8000];
+/// The services that others call.
+const CALLED: [&str; 4] = ["sink", "auth", "mailer", "logger"];
 /// How long a process may take to be there.
 const START: Duration = Duration::from_secs(30);
 
@@ -37,8 +39,9 @@ pub struct Isolated {
     /// The database of the mails.
     pub ledger: TestDatabase,
     /// The proxies, by the server or service behind each.
-    pub hops: HashMap<&'static str, FaultProxy>,
-    mongo: String,
+    pub hops: HashMap<String, FaultProxy>,
+    /// The database of the log.
+    pub mongo: String,
     ports: HashMap<String, u16>,
     journal: PathBuf,
     client: Client,
@@ -78,15 +81,14 @@ impl Isolated {
         let (users, ledger) = (TestDatabase::create("DSN").await, TestDatabase::create("DSN").await);
         let namespace = namespace();
         let mut hops = HashMap::new();
-        let mut hop = async |name, address: String| hops.insert(name, FaultProxy::to(&address).await);
-        hop("postgres", users.server()).await;
-        hop("rabbitmq", server("RABBITMQ_URL")).await;
-        hop("mongodb", server("MONGO_URL")).await;
-        for (name, behind) in [("smtp", "sink"), ("auth", "auth"), ("mailer", "mailer"), ("logger", "logger")]
-        {
-            hop(name, format!("127.0.0.1:{}", ports[behind])).await;
+        let mut hop = async |name: String, address: String| hops.insert(name, FaultProxy::to(&address).await);
+        hop("postgres".to_owned(), users.server()).await;
+        hop("rabbitmq".to_owned(), server("RABBITMQ_URL")).await;
+        hop("mongodb".to_owned(), server("MONGO_URL")).await;
+        for name in processes.iter().filter(|name| CALLED.contains(&service(name))) {
+            hop((*name).to_owned(), format!("127.0.0.1:{}", ports[*name])).await;
         }
-        hop("rpc", format!("127.0.0.1:{}", ports["rpc"])).await;
+        hop("rpc".to_owned(), format!("127.0.0.1:{}", ports["rpc"])).await;
         let journal = std::env::temp_dir().join(format!("switchboard-{namespace}mails"));
         let mongo = namespace.replace('-', "_");
         Self { namespace, users, ledger, hops, mongo, ports, journal, client: Client::default() }
@@ -104,8 +106,8 @@ impl Isolated {
 
     /// Starts a process with its own settings and these.
     pub fn spawn(&self, name: &str, further: &[(&str, &str)]) -> Running {
-        let service = name.split(' ').next().unwrap_or(name);
-        let mut settings = self.settings(service);
+        let service = service(name);
+        let mut settings = self.settings(name);
         settings.push(("PORT", self.ports[name].to_string()));
         let settings: Vec<(&str, &str)> = settings
             .iter()
@@ -132,8 +134,14 @@ impl Isolated {
         self.hops[hop].address().to_string()
     }
 
-    fn settings(&self, service: &str) -> Vec<(&'static str, String)> {
-        let http = |hop: &str| format!("http://{}", self.at(hop));
+    /// What a process is told: of two replicas the second one calls the second ones.
+    fn settings(&self, name: &str) -> Vec<(&'static str, String)> {
+        let service = service(name);
+        let http = |called: &str| {
+            let replica = name.replace(service, called);
+            let called = if self.hops.contains_key(&replica) { &replica } else { called };
+            format!("http://{}", self.at(called))
+        };
         let mut settings = match service {
             "broker" => vec![
                 ("AUTH_SERVICE_URL", http("auth")),
@@ -148,7 +156,7 @@ impl Isolated {
             "mailer" => vec![
                 ("DSN", self.ledger.dsn_through(self.hops["postgres"].address())),
                 ("MAIL_HOST", "127.0.0.1".to_owned()),
-                ("MAIL_PORT", self.hops["smtp"].address().port().to_string()),
+                ("MAIL_PORT", self.hops["sink"].address().port().to_string()),
                 ("MAIL_TIMEOUT", "2s".to_owned()),
                 ("MAIL_LEASE", "7s".to_owned()),
             ],
@@ -252,6 +260,11 @@ impl Isolated {
         testkit::mongodb::drop_database(&self.mongo).await;
         let _ = std::fs::remove_file(&self.journal);
     }
+}
+
+/// Of which service a process is: `broker 2` is a broker.
+fn service(name: &str) -> &str {
+    name.split(' ').next().unwrap_or(name)
 }
 
 /// Where the server of a setting is.

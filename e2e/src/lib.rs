@@ -12,3 +12,4 @@ pub mod isolated;
 pub mod process;
 pub mod sink;
 pub mod system;
+pub mod tally;

@@ -18,7 +18,7 @@ mod setting;
 
 pub use eventually::eventually;
 pub use running::Running;
-pub use setting::setting;
+pub use setting::{setting, use_stack};
 
 /// A prefix of one's own for names on a shared server.
 pub fn namespace() -> String {

@@ -1,6 +1,9 @@
 //! Databases on MongoDB that a test leaves nothing of.
 
-use mongodb::Client;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, DateTime, Document, doc};
+use mongodb::{Client, Collection};
+use uuid::Uuid;
 
 use crate::setting;
 
@@ -8,4 +11,35 @@ use crate::setting;
 pub async fn drop_database(name: &str) {
     let client = Client::with_uri_str(setting("MONGO_URL")).await.expect("MONGO_URL is a connection string");
     client.database(name).drop().await.expect("the database can be removed");
+}
+
+/// The entries of a log, to be tampered with.
+#[derive(Debug)]
+pub struct Entries(Collection<Document>);
+
+impl Entries {
+    /// Those of this database.
+    pub async fn of(database: &str) -> Self {
+        let client =
+            Client::with_uri_str(setting("MONGO_URL")).await.expect("MONGO_URL is a connection string");
+        Self(client.database(database).collection("entries"))
+    }
+
+    /// Takes one away.
+    pub async fn remove(&self, id: Uuid) {
+        let removed = self.0.delete_one(doc! { "_id": binary(id) }).await.expect("it can be removed");
+        assert_eq!(removed.deleted_count, 1, "{id} was there");
+    }
+
+    /// Adds one.
+    pub async fn add(&self, id: Uuid, name: &str) {
+        let entry = doc! {
+            "_id": binary(id), "name": name, "level": "info", "via": "test", "data": 1, "at": DateTime::now(),
+        };
+        self.0.insert_one(entry).await.expect("it can be added");
+    }
+}
+
+fn binary(id: Uuid) -> Binary {
+    Binary { subtype: BinarySubtype::Uuid, bytes: id.as_bytes().to_vec() }
 }

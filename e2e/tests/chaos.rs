@@ -1,0 +1,407 @@
+//! Everything dies, all the time, and every action that was accepted has its one effect.
+//!
+//! A system of its own, with two brokers, two mailers and two listeners, on servers of its own. While clients send
+//! actions of every kind, one process after the other is killed, paused or cut off, the servers included. `CHAOS_MINUTES`
+//! says for how long, `CHAOS_SEED` what happens when. The last line is the count.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails with the reason")]
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use contracts::idempotency::Key;
+use e2e::isolated::{Isolated, Running};
+use e2e::tally::{Books, Tally};
+use serde_json::{Value, json};
+use testkit::{eventually, proxy::FaultProxy};
+use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// What runs: the names of the replicas too.
+const PROCESSES: [&str; 10] = [
+    "sink",
+    "logger",
+    "auth",
+    "mailer",
+    "mailer 2",
+    "listener",
+    "listener 2",
+    "broker",
+    "broker 2",
+    "frontend",
+];
+const BROKERS: [&str; 2] = ["broker", "broker 2"];
+const SERVERS: [&str; 3] = ["postgres", "rabbitmq", "mongodb"];
+/// How long the system may take to be done after the last fault.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long a client waits before it sends the same again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What the clients know.
+#[derive(Default)]
+struct Asked {
+    asked: HashSet<String>,
+    logs: HashSet<String>,
+    mails: HashSet<String>,
+    /// The queued ones, whose trail is to end well.
+    queued: Vec<String>,
+}
+
+/// The system, its processes' ids, and what is going on.
+struct Chaos {
+    system: Isolated,
+    servers: PathBuf,
+    pids: Mutex<HashMap<&'static str, u32>>,
+    asked: Mutex<Asked>,
+    /// No new actions are begun.
+    enough: CancellationToken,
+    /// What has not been accepted is given up.
+    given_up: CancellationToken,
+    /// No process is started again.
+    over: CancellationToken,
+}
+
+impl Chaos {
+    /// Keeps a process running, as a supervisor does.
+    async fn keep(self: Arc<Self>, name: &'static str) {
+        while !self.over.is_cancelled() {
+            let mut running: Running = self.system.spawn(name, &[]);
+            self.pids.lock().unwrap().insert(name, running.pid().unwrap());
+            tokio::select! {
+                _ = running.ended() => sleep(Duration::from_millis(100)).await,
+                () = self.over.cancelled() => running.kill().await,
+            }
+        }
+    }
+
+    /// One client: sends one action after the other, each until it is accepted.
+    async fn client(self: Arc<Self>, number: usize, kind: Kind) {
+        let mut count = 0;
+        while !self.enough.is_cancelled() {
+            count += 1;
+            let key = format!("{kind:?}-{number}-{count}");
+            match kind {
+                Kind::Registration => self.register(&key).await,
+                Kind::LogIn => self.log_in().await,
+                _ => self.act(kind, &key).await,
+            }
+            sleep(Duration::from_millis(fastrand::u64(20..120))).await;
+        }
+    }
+
+    async fn act(&self, kind: Kind, key: &str) {
+        let (action, payload) = match kind {
+            Kind::QueuedLog | Kind::DirectLog => ("log", json!({"name": self.name(key), "data": {"n": 1}})),
+            _ => ("mail", json!({"to": "you@example.com", "subject": key, "message": "m"})),
+        };
+        let queued = matches!(kind, Kind::QueuedLog | Kind::QueuedMail);
+        let mut headers = vec![("idempotency-key", key)];
+        if queued {
+            headers.push(("prefer", "respond-async"));
+        }
+        // As the broker derives it.
+        let id = Key::parse(key.as_bytes()).unwrap().id("", action).to_string();
+        self.asked.lock().unwrap().asked.insert(id.clone());
+        while !self.given_up.is_cancelled() {
+            let broker = BROKERS[fastrand::usize(0..BROKERS.len())];
+            let answer = self.system.handle(broker, &headers, action, &payload);
+            match self.given_up.run_until_cancelled(answer).await {
+                Some(Ok(answer)) if answer.status == 202 => {
+                    assert_eq!(answer.body["id"], id.as_str(), "the id that comes of the key");
+                    let mut asked = self.asked.lock().unwrap();
+                    if queued {
+                        asked.queued.push(id.clone());
+                    }
+                    let accepted = if action == "log" { &mut asked.logs } else { &mut asked.mails };
+                    accepted.insert(id);
+                    return;
+                }
+                Some(Ok(answer)) => {
+                    let expected = matches!(answer.status, 409 | 502 | 503 | 504);
+                    assert!(expected, "{key}: {} {}", answer.status, answer.body);
+                }
+                Some(Err(_)) | None => {}
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// What an entry is called.
+    fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.system.namespace)
+    }
+
+    async fn register(&self, key: &str) {
+        let id = Uuid::now_v7();
+        self.asked.lock().unwrap().asked.insert(id.to_string());
+        while !self.given_up.is_cancelled() {
+            let mut registration = self.system.register(id, &format!("{key}@example.com"), &[]);
+            if registration.ended().await.success() {
+                let mut asked = self.asked.lock().unwrap();
+                asked.queued.push(id.to_string());
+                asked.mails.insert(id.to_string());
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// A log-in has no effect; it is there to be in the way.
+    async fn log_in(&self) {
+        let account = json!({"email": "admin@example.com", "password": "verysecret"});
+        let answer = self.system.handle(BROKERS[0], &[], "auth", &account);
+        if let Some(Ok(answer)) = self.given_up.run_until_cancelled(answer).await {
+            // 401: the account is not there yet, when auth has just begun.
+            assert!(matches!(answer.status, 202 | 502 | 503 | 504), "{} {}", answer.status, answer.body);
+        }
+    }
+
+    /// The process id of one of them, or of a server.
+    fn pid(&self, name: &str) -> Option<u32> {
+        if SERVERS.contains(&name) {
+            let pid = self.servers.join("service").join(name).join("supervise/pid");
+            return std::fs::read_to_string(pid).ok()?.trim().parse().ok();
+        }
+        self.pids.lock().unwrap().get(name).copied()
+    }
+
+    async fn signal(&self, name: &str, signal: &str) {
+        if let Some(pid) = self.pid(name) {
+            // It may have ended since.
+            let _ = Command::new("kill")
+                .args([signal, &pid.to_string()])
+                .stderr(std::process::Stdio::null())
+                .status()
+                .await;
+        }
+    }
+
+    /// Does something to somebody; gives what.
+    async fn fault(&self) -> String {
+        let long = Duration::from_millis(fastrand::u64(500..2500));
+        match fastrand::u8(0..10) {
+            0..=4 => {
+                let name = PROCESSES[fastrand::usize(0..PROCESSES.len())];
+                self.signal(name, "-KILL").await;
+                format!("kill {name}")
+            }
+            5..=6 => {
+                let name = SERVERS[fastrand::usize(0..SERVERS.len())];
+                self.signal(name, "-KILL").await;
+                format!("kill {name}")
+            }
+            7 => {
+                let every: Vec<&str> = PROCESSES.into_iter().chain(SERVERS).collect();
+                let name = every[fastrand::usize(0..every.len())];
+                self.signal(name, "-STOP").await;
+                sleep(long).await;
+                self.signal(name, "-CONT").await;
+                format!("pause {name} for {long:?}")
+            }
+            what => {
+                let (name, hop) = self.hop();
+                if what == 8 {
+                    hop.cut()
+                } else {
+                    hop.stall()
+                };
+                sleep(long).await;
+                hop.restore();
+                format!("{} {name} for {long:?}", if what == 8 { "cut" } else { "stall" })
+            }
+        }
+    }
+
+    fn hop(&self) -> (&str, &FaultProxy) {
+        let mut names: Vec<_> = self.system.hops.iter().collect();
+        names.sort_by_key(|(name, _)| name.as_str());
+        let (name, hop) = names[fastrand::usize(0..names.len())];
+        (name, hop)
+    }
+
+    /// What was asked for, and what is there by now.
+    async fn books(&self) -> Result<Books, String> {
+        let entries = self.system.entries().await?;
+        let mut connection = self.system.ledger.connect().await;
+        let doubtful: Vec<(Uuid, i32)> = sqlx::query_as("SELECT id, attempts FROM mails WHERE doubtful")
+            .fetch_all(&mut connection)
+            .await
+            .map_err(|error| error.to_string())?;
+        let doubtful = doubtful.into_iter();
+        let asked = self.asked.lock().unwrap();
+        Ok(Books {
+            asked: asked.asked.clone(),
+            logs: asked.logs.clone(),
+            mails: asked.mails.clone(),
+            entries,
+            taken: self.system.mails(),
+            doubtful: doubtful
+                .map(|(id, attempts)| (id.to_string(), usize::try_from(attempts).unwrap()))
+                .collect(),
+        })
+    }
+
+    /// Waits until nothing is lost; gives the count, and how long it took.
+    async fn drained(&self) -> (Tally, Duration) {
+        let began = Instant::now();
+        loop {
+            let tally = self.books().await.map(|books| books.tally());
+            match tally {
+                Ok(tally) if tally.lost.is_empty() || began.elapsed() > DRAIN * 4 => {
+                    return (tally, began.elapsed());
+                }
+                Ok(_) => {}
+                Err(error) => assert!(began.elapsed() < DRAIN * 4, "{error}"),
+            }
+            sleep(AGAIN).await;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    QueuedLog,
+    QueuedMail,
+    DirectLog,
+    DirectMail,
+    Registration,
+    LogIn,
+}
+
+/// How many clients of each kind there are.
+const CLIENTS: [(Kind, usize); 6] = [
+    (Kind::QueuedLog, 4),
+    (Kind::QueuedMail, 3),
+    (Kind::DirectLog, 2),
+    (Kind::DirectMail, 2),
+    (Kind::Registration, 1),
+    (Kind::LogIn, 1),
+];
+
+/// A number from the environment.
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Starts servers that may be killed: a stack beside the one of the other tests.
+async fn servers(what: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let stack = root.join(".stack-chaos");
+    let done = Command::new(root.join("dev/stack"))
+        .arg(what)
+        .env("STACK_DIR", &stack)
+        .env("STACK_PORT_OFFSET", "20000")
+        .env("STACK_DOTENV", "/dev/null")
+        .status()
+        .await
+        .unwrap();
+    assert!(done.success(), "dev/stack {what}: {done}");
+    stack
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
+    let minutes = number("CHAOS_MINUTES").unwrap_or(2);
+    let seed = number("CHAOS_SEED").unwrap_or_else(|| fastrand::u64(0..1_000_000));
+    fastrand::seed(seed);
+    let servers_at = servers("servers").await;
+    testkit::use_stack(&servers_at.join("env"));
+
+    let chaos = Arc::new(Chaos {
+        system: Isolated::prepare(&PROCESSES).await,
+        servers: servers_at,
+        pids: Mutex::default(),
+        asked: Mutex::default(),
+        enough: CancellationToken::new(),
+        given_up: CancellationToken::new(),
+        over: CancellationToken::new(),
+    });
+    let mut processes = JoinSet::new();
+    for name in PROCESSES {
+        processes.spawn(Arc::clone(&chaos).keep(name));
+    }
+    eventually(Duration::from_secs(60), "the system is there", || async {
+        for name in PROCESSES.into_iter().filter(|name| *name != "sink") {
+            let answer = chaos.system.get(name, "/readyz").await?;
+            if answer.status != 200 {
+                return Err(format!("{name}: {}", answer.body));
+            }
+        }
+        Ok(())
+    })
+    .await;
+
+    let mut clients = JoinSet::new();
+    for (kind, count) in CLIENTS {
+        for number in 0..count {
+            clients.spawn(Arc::clone(&chaos).client(number, kind));
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(minutes * 60);
+    let (mut faults, mut kills) = (0, 0);
+    while Instant::now() < end {
+        sleep(Duration::from_millis(fastrand::u64(1000..3500))).await;
+        let fault = chaos.fault().await;
+        println!("{fault}");
+        faults += 1;
+        kills += u32::from(fault.starts_with("kill"));
+    }
+    chaos.enough.cancel();
+    // What is under way may still be accepted.
+    let last = Instant::now();
+    let finishing = async { while clients.join_next().await.transpose().expect("a client").is_some() {} };
+    if tokio::time::timeout(DRAIN, finishing).await.is_err() {
+        chaos.given_up.cancel();
+        while clients.join_next().await.transpose().expect("a client").is_some() {}
+    }
+    let (tally, _) = chaos.drained().await;
+    let drained = last.elapsed();
+    let drain = drained.as_secs_f64();
+    let line =
+        format!("chaos: {tally}, {kills} kills of {faults} faults, {drain:.1} s to drain (seed {seed})");
+    println!("{line}");
+    assert!(tally.is_right(), "{line}: {tally:?}");
+    assert!(drained <= DRAIN, "{line}");
+    assert!(tally.accepted > 100, "{line}");
+
+    trails_end_well(&chaos).await;
+    the_count_can_fail(&chaos).await;
+
+    chaos.over.cancel();
+    while processes.join_next().await.is_some() {}
+    if let Ok(chaos) = Arc::try_unwrap(chaos) {
+        chaos.system.remove().await;
+    }
+    servers("down").await;
+}
+
+/// The trail of everything that was queued says that it is done.
+async fn trails_end_well(chaos: &Chaos) {
+    let queued = chaos.asked.lock().unwrap().queued.clone();
+    for id in queued {
+        eventually(DRAIN, "the trail ends", || async {
+            let answer = chaos.system.get("broker", &format!("/actions/{id}?wait=5s")).await?;
+            let trail: &Value = &answer.body["data"];
+            if trail["state"] == "done" { Ok(()) } else { Err(answer.body.to_string()) }
+        })
+        .await;
+    }
+}
+
+/// With a document taken away and one added, the count is not right any more.
+async fn the_count_can_fail(chaos: &Chaos) {
+    let id = chaos.asked.lock().unwrap().logs.iter().next().unwrap().clone();
+    let entries = testkit::mongodb::Entries::of(&chaos.system.mongo).await;
+    entries.remove(id.parse().unwrap()).await;
+    let tally = chaos.books().await.unwrap().tally();
+    assert_eq!((tally.lost, tally.phantom), (vec![id], Vec::<String>::new()));
+    let phantom = Uuid::now_v7();
+    entries.add(phantom, "nobody asked for this").await;
+    let tally = chaos.books().await.unwrap().tally();
+    assert_eq!(tally.phantom, [phantom.to_string()]);
+}
