@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use e2e::containers::{self, Container, image, inspect, network, run};
+use e2e::containers::{self, Container, OwnContainer, image, inspect, network, run};
 use testkit::eventually;
 
 const SERVICES: [&str; 6] = ["auth", "broker", "frontend", "listener", "logger", "mailer"];
@@ -41,14 +41,16 @@ async fn it_needs_no_rights_and_no_disk_to_write_to_and_ends_well() {
 
 #[tokio::test]
 async fn a_missing_secret_is_named_in_the_last_line() {
-    for (service, variable) in [
-        ("auth", "DSN"),
-        ("broker", "RABBITMQ_URL"),
-        ("listener", "RABBITMQ_URL"),
-        ("logger", "MONGO_URL"),
-        ("mailer", "DSN"),
+    for (service, variable, others) in [
+        ("auth", "DSN", &[][..]),
+        ("auth", "RABBITMQ_URL", &["--env=DSN=postgres://u:p@postgres/users"]),
+        ("broker", "RABBITMQ_URL", &[]),
+        ("listener", "RABBITMQ_URL", &[]),
+        ("logger", "MONGO_URL", &[]),
+        ("mailer", "DSN", &[]),
+        ("mailer", "RABBITMQ_URL", &["--env=DSN=postgres://u:p@postgres/mailer"]),
     ] {
-        let container = run(service, &[]).await;
+        let container = run(service, others).await;
         assert_eq!(container.exit_code().await, "2");
         let log = container.logs().await;
         assert!(
@@ -69,6 +71,14 @@ async fn a_port_that_is_taken_is_named() {
     assert!(log.contains("cannot listen on 0.0.0.0:8080 (HOST, PORT): Address already in use"), "{log}");
 }
 
+/// Starts the image of a service in the network of the system, with these settings.
+async fn run_beside(service: &str, settings: &[&str]) -> OwnContainer {
+    let network = format!("--network={}", network());
+    let settings: Vec<_> = settings.iter().map(|setting| format!("--env={setting}")).collect();
+    let options: Vec<_> = [&network].into_iter().chain(&settings).map(String::as_str).collect();
+    run(service, &options).await
+}
+
 /// Waits until the log of a service that runs on has a line with all of this.
 async fn says(container: &Container, parts: &[&str]) {
     eventually(Duration::from_secs(30), &format!("a line with {parts:?}"), || async {
@@ -79,28 +89,31 @@ async fn says(container: &Container, parts: &[&str]) {
     assert_eq!(inspect(container.id(), "{{.State.Status}}").await, "running");
 }
 
+/// Servers that are nowhere.
+const NO_USERS: &str = "DSN=postgres://u:p@nowhere.invalid/users";
+const NO_LEDGER: &str = "DSN=postgres://u:p@nowhere.invalid/mailer";
+const NO_RABBITMQ: &str = "RABBITMQ_URL=amqp://u:p@nowhere.invalid/%2f";
+/// That of the system, with a wrong password.
+const WRONG_RABBITMQ: &str = "RABBITMQ_URL=amqp://switchboard:wrong@rabbitmq/%2f";
+
 #[tokio::test]
 async fn a_wrong_password_is_said_while_the_service_waits() {
-    for (service, variable, parts) in [
-        (
-            "auth",
-            "DSN=postgres://switchboard:wrong@postgres/users",
-            ["PostgreSQL", "password authentication failed"],
-        ),
-        (
-            "mailer",
-            "DSN=postgres://switchboard:wrong@postgres/mailer",
-            ["PostgreSQL", "password authentication failed"],
-        ),
+    let postgres = ["PostgreSQL", "password authentication failed"];
+    let rabbitmq = ["RabbitMQ", "ACCESS_REFUSED"];
+    for (service, settings, parts) in [
+        ("auth", &["DSN=postgres://switchboard:wrong@postgres/users", NO_RABBITMQ][..], postgres),
+        ("auth", &[NO_USERS, WRONG_RABBITMQ], rabbitmq),
+        ("mailer", &["DSN=postgres://switchboard:wrong@postgres/mailer", NO_RABBITMQ], postgres),
+        ("mailer", &[NO_LEDGER, WRONG_RABBITMQ], rabbitmq),
         (
             "logger",
-            "MONGO_URL=mongodb://switchboard:wrong@mongo/logs?replicaSet=rs0&authSource=admin",
+            &["MONGO_URL=mongodb://switchboard:wrong@mongo/logs?replicaSet=rs0&authSource=admin"],
             ["MongoDB", "the log-in was refused"],
         ),
-        ("listener", "RABBITMQ_URL=amqp://switchboard:wrong@rabbitmq/%2f", ["RabbitMQ", "ACCESS_REFUSED"]),
-        ("broker", "RABBITMQ_URL=amqp://switchboard:wrong@rabbitmq/%2f", ["RabbitMQ", "ACCESS_REFUSED"]),
+        ("listener", &[WRONG_RABBITMQ], rabbitmq),
+        ("broker", &[WRONG_RABBITMQ], rabbitmq),
     ] {
-        let container = run(service, &["--network", &network(), "--env", variable]).await;
+        let container = run_beside(service, settings).await;
         says(&container, &parts).await;
         assert!(!container.logs().await.contains("wrong@"), "the password is in the log of {service}");
     }
@@ -108,14 +121,16 @@ async fn a_wrong_password_is_said_while_the_service_waits() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_while_the_service_waits() {
-    for (service, variable, name) in [
-        ("auth", "DSN=postgres://u:p@nowhere.invalid/users", "PostgreSQL"),
-        ("logger", "MONGO_URL=mongodb://u:p@nowhere.invalid/logs?replicaSet=rs0", "MongoDB"),
-        ("listener", "RABBITMQ_URL=amqp://u:p@nowhere.invalid/%2f", "RabbitMQ"),
-        ("mailer", "DSN=postgres://u:p@nowhere.invalid/mailer", "PostgreSQL"),
+    for (service, settings, names) in [
+        ("auth", &[NO_USERS, NO_RABBITMQ][..], &["PostgreSQL", "RabbitMQ"][..]),
+        ("logger", &["MONGO_URL=mongodb://u:p@nowhere.invalid/logs?replicaSet=rs0"], &["MongoDB"]),
+        ("listener", &[NO_RABBITMQ], &["RabbitMQ"]),
+        ("mailer", &[NO_LEDGER, NO_RABBITMQ], &["PostgreSQL", "RabbitMQ"]),
     ] {
-        let container = run(service, &["--network", &network(), "--env", variable]).await;
-        says(&container, &[name]).await;
+        let container = run_beside(service, settings).await;
+        for name in names {
+            says(&container, &[name]).await;
+        }
         assert_eq!(
             container.stop().await,
             "0",

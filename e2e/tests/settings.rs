@@ -5,7 +5,7 @@
 use std::process::Output;
 use std::time::Duration;
 
-use e2e::process::command;
+use e2e::process::{command, free_port};
 
 /// What a service that is to end at once leaves behind.
 async fn run(service: &str, settings: &[(&str, &str)]) -> Output {
@@ -51,6 +51,11 @@ async fn a_wrong_setting_is_named_in_one_line() {
         ("broker", &[("RABBITMQ_URL", "amqp://x"), ("LOG_LEVEL", "=loud")], "broker: LOG_LEVEL `=loud`: "),
         ("auth", &[], "auth: DSN is not set; for example DSN=postgres://"),
         ("auth", &[("DSN_FILE", "/nowhere")], "auth: DSN_FILE: cannot read /nowhere: "),
+        (
+            "auth",
+            &[("DSN", "postgres://x/users")],
+            "auth: RABBITMQ_URL is not set; for example RABBITMQ_URL=amqp://",
+        ),
         ("logger", &[], "logger: MONGO_URL is not set; for example MONGO_URL=mongodb://"),
         (
             "logger",
@@ -63,8 +68,28 @@ async fn a_wrong_setting_is_named_in_one_line() {
             "mailer: MAIL_ENCRYPTION `ssl`: must be one of none, starttls, tls",
         ),
         ("mailer", &[], "mailer: DSN is not set; for example DSN=postgres://"),
+        (
+            "mailer",
+            &[("DSN", "postgres://x/mailer")],
+            "mailer: RABBITMQ_URL is not set; for example RABBITMQ_URL=amqp://",
+        ),
         ("mailer", &[("FROM_ADDRESS", "nobody")], "mailer: FROM_ADDRESS `nobody`: "),
         ("listener", &[], "listener: RABBITMQ_URL is not set; for example RABBITMQ_URL=amqp://"),
+        (
+            "listener",
+            &[("RABBITMQ_URL", "amqp://x"), ("MAIL_SERVICE_URL", "mailer:8083")],
+            "listener: MAIL_SERVICE_URL `mailer:8083`: must begin with http",
+        ),
+        (
+            "listener",
+            &[("RABBITMQ_URL", "amqp://x"), ("LISTENER_RETRY_DELAYS", "1s,25h")],
+            "listener: LISTENER_RETRY_DELAYS `25h`: must be from 1ms to 24h",
+        ),
+        (
+            "listener",
+            &[("RABBITMQ_URL", "amqp://x"), ("LISTENER_MAILS", "0")],
+            "listener: LISTENER_MAILS `0`: ",
+        ),
     ] {
         let line = refused(service, settings).await;
         assert!(line.starts_with(expected), "{line}");
@@ -73,16 +98,22 @@ async fn a_wrong_setting_is_named_in_one_line() {
 
 #[tokio::test]
 async fn no_secret_is_shown() {
-    for (service, settings) in [
-        ("auth", [("DSN", "nonsense-with-a-hunter2")]),
-        ("logger", [("MONGO_URL", "nonsense-with-a-hunter2")]),
-        ("listener", [("RABBITMQ_URL", "nonsense-with-a-hunter2")]),
+    // Some are looked at only once the service listens.
+    let port = free_port().to_string();
+    for (service, wrong, others) in [
+        ("auth", "DSN", &[][..]),
+        ("auth", "RABBITMQ_URL", &[("DSN", "postgres://x/users")]),
+        ("logger", "MONGO_URL", &[]),
+        ("mailer", "DSN", &[]),
+        ("mailer", "RABBITMQ_URL", &[("DSN", "postgres://x/mailer")]),
+        ("listener", "RABBITMQ_URL", &[]),
     ] {
+        let settings = [others, &[("PORT", port.as_str()), (wrong, "nonsense-with-a-hunter2")]].concat();
         let output = run(service, &settings).await;
         let text =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert!(!output.status.success(), "{service} started");
-        assert!(text.contains(settings[0].0) && !text.contains("hunter2"), "{service}: {text}");
+        assert!(text.contains(wrong) && !text.contains("hunter2"), "{service}: {text}");
     }
 }
 

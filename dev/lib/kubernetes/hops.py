@@ -1,12 +1,15 @@
 """Compares the NetworkPolicies of an overlay with the addresses in its settings, both ways: every hop that a service is
 configured for is let through at both ends, and nothing else is. And what else has to fit: references, ports, the number
-of the logger's addresses, the time to drain.
+of the logger's addresses, the time to drain, and that no setting is missing without which a service does not start or
+would look for another one on its own machine.
 
-    hops.py DOCUMENTATION RENDERED…      DOCUMENTATION lists the settings; each RENDERED is an overlay, rendered
+    hops.py DOCUMENTATION SERVERS RENDERED…      DOCUMENTATION lists the settings; each RENDERED is an overlay, rendered; the
+                                                 servers of one that has none itself are made by operators from SERVERS
 """
 
 import re
 import sys
+from itertools import product
 from pathlib import Path
 
 from manifests import Overlay
@@ -16,6 +19,15 @@ OF_THE_BROWSER = {"BROKER_URL", "MAIL_PAGE_URL", "CORS_ALLOWED_ORIGINS"}
 PORTS = {"http": 80, "https": 443, "amqp": 5672, "amqps": 5671, "mongodb": 27017, "postgres": 5432, "postgresql": 5432}
 # The namespace's own name is the label that Kubernetes gives it.
 NAMESPACE = "kubernetes.io/metadata.name"
+
+
+def needed(documented):
+    """The settings without which a service can't do with the others, by its name: those that are required, and those whose
+    default is on the same machine, where in a cluster nobody is."""
+    return {
+        section.split()[0]: set(re.findall(r"^\| `(\w+)` \| (?:required|`[^`|]*127\.0\.0\.1[^`|]*`) \|", section, re.MULTILINE))
+        for section in re.split(r"^## ", documented, flags=re.MULTILINE)[1:]
+    }
 
 
 def addresses(settings):
@@ -81,19 +93,22 @@ class End:
 class Check:
     """The checks of one overlay."""
 
-    def __init__(self, path):
-        self.overlay = Overlay(path)
+    def __init__(self, path, servers):
+        self.overlay = Overlay(path, servers)
         self.problems = list(self.overlay.problems)
-        self.used = set()
+        for setting, server in list(self.overlay.operated.items()):
+            if not self.is_in_the_cluster(server):
+                self.overlay.workloads.remove(server)
+                del self.overlay.operated[setting]
 
     def run(self, documented):
         hops = [hop for workload in self.overlay.workloads for hop in self.hops(workload)]
         for source, setting, target, port in hops:
             self.let_through(source, setting, target, port)
-        self.nothing_else()
+        self.nothing_else(hops)
         self.default_deny()
         for workload in self.overlay.workloads:
-            if workload.labels.get("app.kubernetes.io/component") == "service":
+            if workload.is_service:
                 self.settings(workload, documented)
         self.services()
         return len(hops), self.problems
@@ -103,6 +118,21 @@ class Check:
             target, port = self.resolve(workload, setting, host, port)
             if target is not None:
                 yield workload, setting, target, port
+        for setting in sorted(workload.unknown & self.overlay.operated.keys()):
+            server = self.overlay.operated[setting]
+            yield workload, setting, End(workload=server), server.port("client")
+
+    def is_in_the_cluster(self, server):
+        """Whether any service may call it there: else it is a managed one, with an address that only its Secret knows."""
+        return any(
+            End(workload=server).is_in(peer)
+            for workload in self.overlay.workloads
+            if workload.is_service
+            for policy in self.overlay.policies.values()
+            if matches(policy["spec"]["podSelector"], workload.labels)
+            for rule in policy["spec"].get("egress", [])
+            for peer in rule.get("to", [])
+        )
 
     def resolve(self, workload, setting, host, port):
         """What is behind a name, and the port there."""
@@ -136,45 +166,41 @@ class Check:
             self.problems.append(f"no NetworkPolicy lets it in: {hop}")
 
     def rule(self, direction, labels, peer, target, port):
-        """Whether a rule for these pods lets this through; the rule counts as used."""
-        found = False
-        for name, policy in self.overlay.policies.items():
-            if not matches(policy["spec"]["podSelector"], labels):
+        """Whether a rule for these pods lets this through."""
+        for policy in self.overlay.policies.values():
+            spec = policy["spec"]
+            if direction not in spec["policyTypes"] or not matches(spec["podSelector"], labels):
                 continue
-            for place, rule in enumerate(policy["spec"].get(direction.lower(), [])):
+            for rule in spec.get(direction.lower(), []):
                 peers = rule.get("to" if direction == "Egress" else "from", [])
-                for nth, each in enumerate(peers):
-                    if not peer.is_in(each):
-                        continue
-                    for rule_port in rule["ports"]:
-                        if target.has(rule_port, port):
-                            self.used.add((name, direction, place, nth, str(rule_port["port"])))
-                            found = True
-        return found
+                if any(map(peer.is_in, peers)) and any(target.has(rule_port, port) for rule_port in rule["ports"]):
+                    return True
+        return False
 
-    def nothing_else(self):
-        """Rules between pods of this overlay that no hop uses."""
+    def nothing_else(self, hops):
+        """Rules between pods of this overlay that no hop asks for."""
+        called = {}
+        for source, _, target, port in hops:
+            if target.workload:
+                called.setdefault((source.name, target.workload.name), set()).add(port)
         for name, policy in self.overlay.policies.items():
+            here = [w for w in self.overlay.workloads if matches(policy["spec"]["podSelector"], w.labels)]
             for direction, key in (("Egress", "to"), ("Ingress", "from")):
-                for place, rule in enumerate(policy["spec"].get(direction.lower(), [])):
-                    for nth, peer in enumerate(rule.get(key, [])):
-                        self.is_used(policy, (name, direction, place, nth), peer, rule["ports"])
+                for rule in policy["spec"].get(direction.lower(), []):
+                    there = [w for w in self.overlay.workloads if any(map(End(workload=w).is_in, rule.get(key, [])))]
+                    pairs = product(here, there) if direction == "Egress" else product(there, here)
+                    for source, target in pairs:
+                        self.is_asked_for(name, source, target, rule["ports"], called)
 
-    def is_used(self, policy, key, peer, ports):
-        selected = [w for w in self.overlay.workloads if End(workload=w).is_in(peer)]
-        if not selected or self.unknown(policy, selected):
+    def is_asked_for(self, policy, source, target, ports, called):
+        if not (source.is_service or target.is_service):
+            # What the members of a server say to each other is their own business.
             return
         for port in ports:
-            if (*key, str(port["port"])) not in self.used:
-                name, direction = key[:2]
+            if not any(End(workload=target).has(port, each) for each in called.get((source.name, target.name), ())):
                 self.problems.append(
-                    f"NetworkPolicy {name} lets through what no setting asks for: {direction}, {selected[0].name}, port {port['port']}"
+                    f"NetworkPolicy {policy} lets through what no setting asks for: {source.name} -> {target.name}, port {port['port']}"
                 )
-
-    def unknown(self, policy, selected):
-        """Whether the rule may be for a server whose address is in a Secret that is not here."""
-        ends = selected + [w for w in self.overlay.workloads if matches(policy["spec"]["podSelector"], w.labels)]
-        return any(w.unknown for w in ends) and not all(w.labels.get("app.kubernetes.io/component") == "service" for w in ends)
 
     def default_deny(self):
         everything = [p["spec"] for p in self.overlay.policies.values() if p["spec"]["podSelector"] == {}]
@@ -187,6 +213,8 @@ class Check:
         for setting in settings:
             if f"`{setting}`" not in documented:
                 self.problems.append(f"{name}: {setting} is no setting: docs/configuration.md does not list it")
+        for setting in sorted(needed(documented).get(name, set()) - settings.keys() - workload.unknown):
+            self.problems.append(f"{name}: {setting} is not set: docs/configuration.md says why it has to be")
         grace = workload.pod["terminationGracePeriodSeconds"]
         seconds = sum(int(settings[key].removesuffix("s")) for key in ("DRAIN_DELAY", "DRAIN_TIMEOUT"))
         if grace < seconds + 5:
@@ -215,8 +243,8 @@ class Check:
 def main():
     documented = Path(sys.argv[1]).read_text(encoding="utf-8")
     failed = False
-    for path in sys.argv[2:]:
-        count, problems = Check(path).run(documented)
+    for path in sys.argv[3:]:
+        count, problems = Check(path, sys.argv[2]).run(documented)
         overlay = Path(path).stem
         print(f"    {overlay}: {count} hops in the settings" + ("" if problems else ", all let through, and nothing else"))
         for problem in problems:

@@ -6,6 +6,22 @@ from dataclasses import dataclass, field
 import yaml
 
 WORKLOADS = {"Deployment", "StatefulSet"}
+# What operators make of their resources: the setting that leads there, the labels of the pods, and the port that clients call.
+OPERATED = {
+    "Cluster": ("DSN", lambda name: {"cnpg.io/cluster": name}, 5432),
+    "MongoDBCommunity": ("MONGO_URL", lambda name: {"app": f"{name}-svc"}, 27017),
+    "RabbitmqCluster": (
+        "RABBITMQ_URL",
+        lambda name: {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "rabbitmq"},
+        5672,
+    ),
+}
+
+
+def read(path):
+    """The documents of a rendered overlay."""
+    with open(path, encoding="utf-8") as file:
+        return [document for document in yaml.safe_load_all(file) if document]
 
 
 @dataclass
@@ -41,6 +57,11 @@ class Workload:
     def replicas(self):
         return self.document["spec"].get("replicas", 1)
 
+    @property
+    def is_service(self):
+        """Whether it is one of ours, and no server."""
+        return self.labels.get("app.kubernetes.io/component") == "service"
+
     def port(self, port):
         """The number of a port that is given by its number or its name; nothing where there is no such port."""
         for each in self.container.get("ports", []):
@@ -50,17 +71,20 @@ class Workload:
 
 
 class Overlay:
-    """Everything that an overlay renders to."""
+    """Everything that an overlay renders to; `servers`, where given, has the resources from which operators make its servers."""
 
-    def __init__(self, path):
-        with open(path, encoding="utf-8") as file:
-            self.documents = [document for document in yaml.safe_load_all(file) if document]
+    def __init__(self, path, servers=None):
+        self.documents = read(path)
         self.problems = []
         self.workloads = [Workload(d) for d in self.documents if d["kind"] in WORKLOADS]
+        # The servers behind the settings whose values are in Secrets of the operators.
+        self.operated = {}
         self.services = self.named("Service")
         self.policies = self.named("NetworkPolicy")
         for workload in self.workloads:
             self._read_settings(workload)
+        if servers is not None and any(workload.unknown for workload in self.workloads):
+            self._add_operated(read(servers))
 
     def named(self, kind):
         return {d["metadata"]["name"]: d for d in self.documents if d["kind"] == kind}
@@ -80,6 +104,19 @@ class Overlay:
             return None
         data = {key: base64.b64decode(value).decode() for key, value in document.get("data", {}).items()}
         return data | document.get("stringData", {})
+
+    def _add_operated(self, documents):
+        self.documents += documents
+        self.policies = self.named("NetworkPolicy")
+        for document in documents:
+            if document["kind"] in OPERATED:
+                setting, labels, port = OPERATED[document["kind"]]
+                name = document["metadata"]["name"]
+                pod = {"containers": [{"ports": [{"containerPort": port, "name": "client"}]}]}
+                template = {"metadata": {"labels": labels(name)}, "spec": pod}
+                server = {"kind": document["kind"], "metadata": {"name": name}, "spec": {"template": template}}
+                self.operated[setting] = Workload(server)
+        self.workloads += self.operated.values()
 
     def _read_settings(self, workload):
         for source in workload.container.get("envFrom", []):
