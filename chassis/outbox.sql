@@ -5,7 +5,6 @@ CREATE TABLE outbox (
     -- What the event is about: the events of one are published in their order.
     entity      text        NOT NULL,
     id          uuid        NOT NULL,
-    exchange    text        NOT NULL,
     routing_key text        NOT NULL,
     happened_at timestamptz NOT NULL,
     traceparent text,

@@ -47,7 +47,8 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let routes = routes::routes(login, database.clone(), lifecycle.draining());
     lifecycle.spawn("http", server::serve(listener, routes, lifecycle.stopping()));
     let topology = Topology::within(&config.amqp.namespace);
-    Relay::start(&database, Publisher::start(&config.amqp.url, topology, lifecycle)?, lifecycle);
+    let publisher = Publisher::start(&config.amqp.url, topology.clone(), lifecycle)?;
+    Relay::start(&database, publisher, &topology.events, lifecycle);
     let prepare = prepare(database.clone(), hasher, config.environment);
     lifecycle.background("database", database.keep(prepare, lifecycle.closing()));
     Ok(())

@@ -36,11 +36,9 @@ impl From<sqlx::Error> for RegistrationError {
     }
 }
 
-/// Registers a user. `id` is that of the event and of the mail: the same each time when it is tried again. The event
-/// is published to `events`, in the order of the user's events.
+/// Registers a user. `id` is that of the event and of the mail: the same each time when it is tried again.
 pub async fn register(
     connection: &mut PgConnection,
-    events: &str,
     id: Uuid,
     new: &NewUser,
 ) -> Result<User, RegistrationError> {
@@ -48,7 +46,7 @@ pub async fn register(
     let user = users::register(&mut *transaction, new).await?;
     crash::point("registration: user written");
     let event = CloudEvent::new(id, SOURCE, USER_REGISTERED, Utc::now(), &user);
-    let publication = Publication::of(events, USER_REGISTERED, &event)?;
+    let publication = Publication::of(USER_REGISTERED, &event)?;
     outbox::enqueue(&mut transaction, &[(format!("user {}", user.id), publication)]).await?;
     crash::point("registration: event written");
     transaction.commit().await?;

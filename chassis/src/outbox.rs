@@ -25,25 +25,24 @@ pub async fn enqueue(connection: &mut PgConnection, events: &[(String, Publicati
     if events.is_empty() {
         return Ok(());
     }
-    let column = |of: fn(&Publication) -> &str| events.iter().map(|(_, event)| of(event)).collect::<Vec<_>>();
     let entities: Vec<&str> = events.iter().map(|(entity, _)| entity.as_str()).collect();
     let ids: Vec<Uuid> = events.iter().map(|(_, event)| event.id).collect();
+    let keys: Vec<&str> = events.iter().map(|(_, event)| event.routing_key.as_str()).collect();
     let times: Vec<DateTime<Utc>> = events.iter().map(|(_, event)| event.time).collect();
     let traces: Vec<Option<&str>> = events.iter().map(|(_, event)| event.traceparent.as_deref()).collect();
     let bodies: Vec<&[u8]> = events.iter().map(|(_, event)| event.body.as_slice()).collect();
     sqlx::query(
         "WITH written AS ( \
-           INSERT INTO outbox (entity, id, exchange, routing_key, happened_at, traceparent, body) \
-           SELECT entity, id, exchange, routing_key, happened_at, traceparent, body \
-           FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[]) \
-             WITH ORDINALITY AS event (entity, id, exchange, routing_key, happened_at, traceparent, body, place) \
+           INSERT INTO outbox (entity, id, routing_key, happened_at, traceparent, body) \
+           SELECT entity, id, routing_key, happened_at, traceparent, body \
+           FROM unnest($1::text[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::bytea[]) \
+             WITH ORDINALITY AS event (entity, id, routing_key, happened_at, traceparent, body, place) \
            ORDER BY place RETURNING seq) \
-         SELECT pg_notify($8, '') FROM written LIMIT 1",
+         SELECT pg_notify($7, '') FROM written LIMIT 1",
     )
     .bind(entities)
     .bind(ids)
-    .bind(column(|event| &event.exchange))
-    .bind(column(|event| &event.routing_key))
+    .bind(keys)
     .bind(times)
     .bind(traces)
     .bind(bodies)

@@ -208,16 +208,10 @@ impl Isolated {
         self.client.post(&format!("{}{path}", self.url(broker)), body).await
     }
 
-    /// The exchange of the events.
-    pub fn events(&self) -> String {
-        Topology::within(&self.namespace).events
-    }
-
     /// A registration with this id and address, as a process with these further settings.
     pub fn register(&self, id: Uuid, email: &str, further: &[(&str, &str)]) -> Running {
         let (dsn, id) = (self.users.dsn_through(self.hops["postgres"].address()), id.to_string());
-        let events = self.events();
-        let settings = [("DSN", dsn.as_str()), ("EVENTS", &events), ("ID", &id), ("EMAIL", email)];
+        let settings = [("DSN", dsn.as_str()), ("ID", &id), ("EMAIL", email)];
         let mut command = command("register", &[&settings, further].concat());
         let child =
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");

@@ -29,17 +29,6 @@ use self::writer::Writer;
 /// How many claims and records may wait to be written.
 const WAITING: usize = 1024;
 
-/// What a ledger goes by.
-#[derive(Clone, Debug)]
-pub(crate) struct Terms {
-    /// How long a claim is good.
-    pub(crate) lease: Duration,
-    /// For how many days a mail is remembered.
-    pub(crate) days: NonZeroU16,
-    /// The exchange that is told.
-    pub(crate) events: String,
-}
-
 /// A mail that is to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -142,11 +131,16 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Starts the task that writes, and one that removes what is old.
-    pub(crate) fn start(database: Database, terms: Terms, lifecycle: &Lifecycle) -> Self {
+    /// Starts the task that writes, and one that removes what is older than so many days. A claim is good for `lease`.
+    pub(crate) fn start(
+        database: Database,
+        lease: Duration,
+        days: NonZeroU16,
+        lifecycle: &Lifecycle,
+    ) -> Self {
         let (calls, received) = mpsc::channel(WAITING);
-        lifecycle.background("ledger sweep", sweep::run(database.clone(), terms.days, lifecycle.closing()));
-        let writer = Writer { database, terms };
+        lifecycle.background("ledger sweep", sweep::run(database.clone(), days, lifecycle.closing()));
+        let writer = Writer { database, lease };
         lifecycle.background("ledger", writer.run(received, lifecycle.closing()));
         Self { calls }
     }

@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 pub use config::Config;
 
 use delivery::Delivery;
-use ledger::{Ledger, Terms};
+use ledger::Ledger;
 use message::Sender;
 use templates::Templates;
 use transport::Transport;
@@ -62,11 +62,10 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let transport = Arc::new(Transport::new(&config)?);
     let sender = Sender::new(&config.from_name, &config.from_address);
     let database = Database::new("mailer", &config.database, &MIGRATIONS);
+    let ledger = Ledger::start(database.clone(), config.mail_lease, config.mail_ledger_days, lifecycle);
     let topology = Topology::within(&config.amqp.namespace);
-    let terms =
-        Terms { lease: config.mail_lease, days: config.mail_ledger_days, events: topology.events.clone() };
-    let ledger = Ledger::start(database.clone(), terms, lifecycle);
-    Relay::start(&database, Publisher::start(&config.amqp.url, topology, lifecycle)?, lifecycle);
+    let publisher = Publisher::start(&config.amqp.url, topology.clone(), lifecycle)?;
+    Relay::start(&database, publisher, &topology.events, lifecycle);
     let delivery = Delivery::new(templates, sender, ledger, Arc::clone(&transport));
 
     let probed = Arc::clone(&transport);

@@ -88,13 +88,11 @@ impl PublishError {
     }
 }
 
-/// An event as it is published: where to, what the message says of it, and its bytes.
+/// An event as it is published: what the message says of it, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// The id of the event, by which who consumes it knows it again.
     pub id: Uuid,
-    /// Where it is published.
-    pub exchange: String,
     /// What it is published with.
     pub routing_key: String,
     /// When it happened.
@@ -107,15 +105,10 @@ pub struct Publication {
 
 impl Publication {
     /// What is published of an event.
-    pub fn of<T: Serialize>(
-        exchange: &str,
-        routing_key: &str,
-        event: &CloudEvent<T>,
-    ) -> Result<Self, PublishError> {
+    pub fn of<T: Serialize>(routing_key: &str, event: &CloudEvent<T>) -> Result<Self, PublishError> {
         let body = serde_json::to_vec(event).map_err(|error| PublishError::Unwritable(error.to_string()))?;
         Ok(Self {
             id: event.id,
-            exchange: exchange.to_owned(),
             routing_key: routing_key.to_owned(),
             time: event.time,
             traceparent: event.traceparent.clone(),
@@ -124,23 +117,22 @@ impl Publication {
     }
 }
 
-impl TryFrom<Publication> for Message {
-    type Error = PublishError;
-
-    fn try_from(event: Publication) -> Result<Self, PublishError> {
+impl Publication {
+    /// The message that carries it to `exchange`.
+    fn message(self, exchange: &str) -> Result<Message, PublishError> {
         let short =
             |name: &str| topology::short(name).map_err(|error| PublishError::Unwritable(error.to_string()));
         let mut headers = FieldTable::default();
-        if let Some(traceparent) = &event.traceparent {
+        if let Some(traceparent) = &self.traceparent {
             headers.insert(TRACEPARENT.as_str().into(), AMQPValue::LongString(traceparent.as_str().into()));
         }
         let properties = BasicProperties::default()
             .with_content_type(CONTENT_TYPE.into())
-            .with_message_id(event.id.to_string().into())
-            .with_timestamp(u64::try_from(event.time.timestamp()).unwrap_or_default())
+            .with_message_id(self.id.to_string().into())
+            .with_timestamp(u64::try_from(self.time.timestamp()).unwrap_or_default())
             .with_headers(headers);
-        let (exchange, routing_key) = (short(&event.exchange)?, short(&event.routing_key)?);
-        Ok(Self { exchange, routing_key, properties, body: event.body })
+        let (exchange, routing_key) = (short(exchange)?, short(&self.routing_key)?);
+        Ok(Message { exchange, routing_key, properties, body: self.body })
     }
 }
 
@@ -182,12 +174,12 @@ impl Publisher {
         routing_key: &str,
         event: &CloudEvent<T>,
     ) -> Result<(), PublishError> {
-        self.send(Publication::of(exchange, routing_key, event)?).await
+        self.send(exchange, Publication::of(routing_key, event)?).await
     }
 
     /// Publishes what was made of an event before.
-    pub async fn send(&self, publication: Publication) -> Result<(), PublishError> {
-        self.confirmed(publication.try_into()?).await
+    pub async fn send(&self, exchange: &str, publication: Publication) -> Result<(), PublishError> {
+        self.confirmed(publication.message(exchange)?).await
     }
 
     /// Sends a message, and waits until it is confirmed.

@@ -55,6 +55,7 @@ pub struct Relay {
     database: Database,
     pool: PgPool,
     publisher: Publisher,
+    exchange: String,
     woken: Arc<Notify>,
     relayed: Counter,
     failed: Counter,
@@ -67,7 +68,6 @@ struct Row {
     seq: i64,
     entity: String,
     id: Uuid,
-    exchange: String,
     routing_key: String,
     happened_at: DateTime<Utc>,
     traceparent: Option<String>,
@@ -84,12 +84,13 @@ struct Round {
 }
 
 impl Relay {
-    /// Starts to relay, in the background, until the service closes. The tables need not be there yet.
-    pub fn start(database: &Database, publisher: Publisher, lifecycle: &Lifecycle) {
+    /// Starts to relay to `exchange`, in the background, until the service closes. The tables need not be there yet.
+    pub fn start(database: &Database, publisher: Publisher, exchange: &str, lifecycle: &Lifecycle) {
         let relay = Arc::new(Self {
             database: database.clone(),
             pool: database.pool(CONNECTIONS, STATEMENT, ABANDONED),
             publisher,
+            exchange: exchange.to_owned(),
             woken: Arc::default(),
             relayed: counter!("outbox_relayed_total"),
             failed: counter!("outbox_failures_total"),
@@ -173,7 +174,7 @@ impl Relay {
             let mut sent = Vec::with_capacity(rows.len());
             for row in rows {
                 let (seq, written_at) = (row.seq, row.written_at);
-                if let Err(why) = self.publisher.send(row.into()).await {
+                if let Err(why) = self.publisher.send(&self.exchange, row.into()).await {
                     return (sent, Some(why));
                 }
                 let lag = Utc::now().signed_duration_since(written_at).to_std().unwrap_or_default();
@@ -265,7 +266,7 @@ async fn take(transaction: &mut Transaction<'_, Postgres>) -> sqlx::Result<Vec<R
     }
     // A new look, now that the entities are ours: what another relay has sent meanwhile is marked by now.
     sqlx::query_as(
-        "SELECT seq, entity, id, exchange, routing_key, happened_at, traceparent, body, written_at \
+        "SELECT seq, entity, id, routing_key, happened_at, traceparent, body, written_at \
          FROM outbox WHERE sent_at IS NULL AND entity = ANY($1) ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(entities)
@@ -278,7 +279,6 @@ impl From<Row> for Publication {
     fn from(row: Row) -> Self {
         Self {
             id: row.id,
-            exchange: row.exchange,
             routing_key: row.routing_key,
             time: row.happened_at,
             traceparent: row.traceparent,

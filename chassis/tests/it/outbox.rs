@@ -46,7 +46,7 @@ impl Stand {
         Running::start(async |lifecycle| {
             let database = Database::new("test", &args, &MIGRATIONS);
             let publisher = Publisher::start(&self.rabbit.url, self.rabbit.topology.clone(), &lifecycle)?;
-            Relay::start(&database, publisher, &lifecycle);
+            Relay::start(&database, publisher, &self.rabbit.topology.events, &lifecycle);
             let keeping = database.keep(std::future::ready(()), lifecycle.closing());
             lifecycle.background("database", keeping);
             Ok(())
@@ -57,16 +57,11 @@ impl Stand {
     /// Events of one transaction, of these entities.
     async fn write(&self, connection: &mut PgConnection, entities: &[&str]) -> Vec<Uuid> {
         let mut transaction = connection.begin().await.unwrap();
-        let events: Vec<_> = entities.iter().map(|entity| self.publication(entity)).collect();
+        let events: Vec<_> = entities.iter().map(|entity| publication(entity)).collect();
         let ids = events.iter().map(|(_, publication)| publication.id).collect();
         enqueue(&mut transaction, &events).await.unwrap();
         transaction.commit().await.unwrap();
         ids
-    }
-
-    fn publication(&self, entity: &str) -> (String, Publication) {
-        let publication = Publication::of(&self.rabbit.topology.events, "log.info", &event(entity));
-        (entity.to_owned(), publication.unwrap())
     }
 
     /// The ids and entities of everything in the log queue, in their order.
@@ -104,13 +99,17 @@ impl Stand {
     }
 }
 
+fn publication(entity: &str) -> (String, Publication) {
+    (entity.to_owned(), Publication::of("log.info", &event(entity)).unwrap())
+}
+
 #[tokio::test]
 async fn what_commits_is_published_and_what_does_not_is_not() {
     let stand = Stand::start().await;
     let relay = stand.relay().await;
     let mut connection = stand.database.connect().await;
     let mut transaction = connection.begin().await.unwrap();
-    enqueue(&mut transaction, &[stand.publication("undone")]).await.unwrap();
+    enqueue(&mut transaction, &[publication("undone")]).await.unwrap();
     transaction.rollback().await.unwrap();
     let ids = stand.write(&mut connection, &["done"]).await;
     assert_eq!(stand.published(1).await, [(ids[0], "done".to_owned())]);

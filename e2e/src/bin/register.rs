@@ -1,4 +1,4 @@
-//! Registers a user, as whoever offers registration would: the database `DSN`, the exchange `EVENTS`, the id `ID` of the
+//! Registers a user, as whoever offers registration would: the database `DSN`, the id `ID` of the
 //! registration, and the address `EMAIL`. An address that is there already is as good.
 
 use anyhow::Context as _;
@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
         password_hash: "$argon2id$".to_owned(),
         active: false,
     };
-    match register(&mut connection, &setting("EVENTS")?, setting("ID")?.parse()?, &new).await {
+    match register(&mut connection, setting("ID")?.parse()?, &new).await {
         Ok(_) | Err(RegistrationError::User(RegisterError::EmailTaken)) => Ok(()),
         Err(error) => Err(error.into()),
     }

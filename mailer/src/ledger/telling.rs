@@ -36,15 +36,11 @@ fn step(lease: &Lease, kind: StepKind) -> Step {
 }
 
 /// Writes the events of these steps to the outbox, in the order of each mail.
-pub(super) async fn tell(
-    connection: &mut PgConnection,
-    events: &str,
-    steps: &[(&Lease, Step)],
-) -> sqlx::Result<()> {
+pub(super) async fn tell(connection: &mut PgConnection, steps: &[(&Lease, Step)]) -> sqlx::Result<()> {
     // A step is always JSON.
     let publications = steps.iter().filter_map(|(lease, step)| {
         let event = step.event(Some(lease.trace.to_string()));
-        Some((lease.id.to_string(), Publication::of(events, &event.kind, &event).ok()?))
+        Some((lease.id.to_string(), Publication::of(&event.kind, &event).ok()?))
     });
     outbox::enqueue(connection, &publications.collect::<Vec<_>>()).await
 }

@@ -13,15 +13,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::telling::{self, tell};
-use super::{Call, Claim, ClaimCall, End, Lease, LedgerError, RecordCall, Terms, Wanted};
+use super::{Call, Claim, ClaimCall, End, Lease, LedgerError, RecordCall, Wanted};
 
 /// How much one transaction takes.
 const BATCH: usize = 256;
 
+/// A lease that is good for so many times longer than leases are was granted before PostgreSQL's clock was set back.
+const IMPOSSIBLE: f64 = 10.0;
+
 /// The task that writes.
 pub(super) struct Writer {
     pub(super) database: Database,
-    pub(super) terms: Terms,
+    pub(super) lease: Duration,
 }
 
 impl Writer {
@@ -60,16 +63,16 @@ impl Writer {
             }
         }
         claims.sort_unstable_by_key(|claim| claim.wanted.id);
-        let Terms { lease, events, .. } = &self.terms;
+        let lease = self.lease;
         let written = self
             .database
             .run(async |connection| {
                 let mut transaction = connection.begin().await?;
                 lock(&mut transaction, &claims, &records).await?;
                 let recorded = record(&mut transaction, &records).await?;
-                let granted = claim(&mut transaction, &claims, *lease).await?;
+                let granted = claim(&mut transaction, &claims, lease).await?;
                 crash::point("ledger: written");
-                tell(&mut transaction, events, &steps(&granted, &records, &recorded)).await?;
+                tell(&mut transaction, &steps(&granted, &records, &recorded)).await?;
                 crash::point("ledger: told");
                 transaction.commit().await?;
                 crash::point("ledger: committed");
@@ -174,7 +177,8 @@ async fn claim(
            digest = excluded.digest, state = 'claimed', holder = excluded.holder, \
            lease_until = excluded.lease_until, replay = coalesce(excluded.replay, mail.replay), \
            attempts = mail.attempts + 1, doubtful = mail.doubtful OR mail.state = 'claimed', updated_at = now() \
-         WHERE (mail.state = 'waiting' OR mail.state = 'claimed' AND mail.lease_until < now() \
+         WHERE (mail.state = 'waiting' \
+                OR mail.state = 'claimed' AND mail.lease_until NOT BETWEEN now() AND now() + make_interval(secs => $6) \
                 OR mail.state = 'failed' AND mail.replay IS DISTINCT FROM excluded.replay \
                    AND excluded.replay IS NOT NULL) \
            AND (mail.digest = excluded.digest \
@@ -186,6 +190,7 @@ async fn claim(
     .bind(&holders)
     .bind(replays)
     .bind(lease.as_secs_f64())
+    .bind(lease.as_secs_f64() * IMPOSSIBLE)
     .fetch_all(&mut *connection)
     .await?;
     let wanted: HashMap<Uuid, &Wanted> =
