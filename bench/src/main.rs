@@ -37,6 +37,10 @@ struct Arguments {
     /// How often floor and ours take turns.
     #[arg(long, value_name = "3", default_value = "3")]
     rounds: usize,
+
+    /// Also with a million messages in the queue and five million events in the outbox: minutes, and some GB.
+    #[arg(long)]
+    large: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,7 +54,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.role {
         Some(Role::FloorHttp) => paths::http::serve_floor(),
-        None => report::run(&arguments.only, arguments.rounds.max(1), arguments.json.as_deref()),
+        None => {
+            let Arguments { only, rounds, large, json, .. } = &arguments;
+            report::run(only, (*rounds).max(1), *large, json.as_deref())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

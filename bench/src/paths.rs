@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod mail;
 pub(crate) mod publish;
+pub(crate) mod relay;
 
 use clap::ValueEnum;
 
@@ -27,12 +28,14 @@ pub(crate) enum Path {
     Publish,
     /// From the queue into the log.
     Consume,
+    /// From the outbox into the queue.
+    Relay,
 }
 
 impl Path {
     /// Every path.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Http, Self::Log, Self::Auth, Self::Mail, Self::Publish, Self::Consume];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Http, Self::Log, Self::Auth, Self::Mail, Self::Publish, Self::Consume, Self::Relay];
 
     /// Measures it.
     pub(crate) fn measure(self, setup: &Setup) -> anyhow::Result<Outcome> {
@@ -43,6 +46,7 @@ impl Path {
             Self::Mail => mail::measure(setup),
             Self::Publish => publish::measure(setup),
             Self::Consume => consume::measure(setup),
+            Self::Relay => relay::measure(setup),
         }
     }
 }

@@ -22,8 +22,8 @@ const LOAD_GOAL: f64 = 150.0;
 const REST: Duration = Duration::from_secs(12);
 
 /// Measures these paths, or all, and prints what came of it.
-pub(crate) fn run(only: &[Path], rounds: usize, json: Option<&File>) -> anyhow::Result<()> {
-    let setup = Setup::from_environment(rounds)?;
+pub(crate) fn run(only: &[Path], rounds: usize, large: bool, json: Option<&File>) -> anyhow::Result<()> {
+    let setup = Setup::from_environment(rounds, large)?;
     let wanted = |path: &Path| only.is_empty() || only.contains(path);
     let idle = setup.processes.memory();
     let peak = Peak::watch(setup.processes.clone());

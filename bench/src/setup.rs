@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use contracts::topology::Topology;
+use contracts::topology::{RETRY_DELAYS, Topology};
 use futures_util::FutureExt as _;
 use tokio::runtime::Runtime;
 
@@ -35,13 +35,15 @@ pub(crate) struct Setup {
     pub(crate) namespace: String,
     /// How often floor and ours take turns.
     pub(crate) rounds: usize,
+    /// Whether the large tables and queues are measured too.
+    pub(crate) large: bool,
     /// Where the floors run.
     pub(crate) runtime: Runtime,
 }
 
 impl Setup {
     /// Reads the settings of the stack from the environment.
-    pub(crate) fn from_environment(rounds: usize) -> anyhow::Result<Self> {
+    pub(crate) fn from_environment(rounds: usize, large: bool) -> anyhow::Result<Self> {
         let stack = PathBuf::from(setting("STACK_DIR")?);
         let processes = Processes::of_stack(&stack);
         if processes.pid("broker").is_none() {
@@ -56,9 +58,10 @@ impl Setup {
             mailer_dsn: setting("MAILER_DSN")?,
             sink: port("SINK_PORT")?,
             binaries: setting("STACK_BIN")?.into(),
-            topology: Topology::within(&namespace),
+            topology: Topology::within(&namespace).with_delays(&namespace, &RETRY_DELAYS),
             namespace,
             rounds,
+            large,
             runtime: tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
         })
     }

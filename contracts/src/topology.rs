@@ -45,7 +45,7 @@ pub const USER_REGISTERED: &str = "auth.user.registered";
 pub const MAIL_BINDINGS: [&str; 2] = [MAIL_REQUESTED, USER_REGISTERED];
 /// The bindings of the trail queue: everything about mails. What became of a log entry is seen in the log itself.
 pub const TRAIL_BINDINGS: [&str; 2] = ["mail.*", USER_REGISTERED];
-/// How long a message waits after each failed attempt; after the last it is dead.
+/// How long a message waits after each failed attempt, unless told; after the last it is dead.
 pub const RETRY_DELAYS: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(10),
@@ -66,11 +66,11 @@ impl Topology {
             trail_queue: name("switchboard.trail"),
             dead_queue: name("switchboard.dead"),
             unreadable_queue: name("switchboard.unreadable"),
-            retries: RETRY_DELAYS.map(|delay| Retry::within(namespace, delay)).into(),
+            retries: Vec::new(),
         }
     }
 
-    /// The same with other waits.
+    /// The same with these waits: whoever lets messages wait has them.
     #[must_use]
     pub fn with_delays(self, namespace: &str, delays: &[Duration]) -> Self {
         Self { retries: delays.iter().map(|delay| Retry::within(namespace, *delay)).collect(), ..self }

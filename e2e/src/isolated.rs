@@ -246,11 +246,9 @@ impl Isolated {
 
     /// Removes what is left of it outside: the names on RabbitMQ, the database of the log, the journal of the mails.
     pub async fn remove(self) {
-        // Those that wait for the listener's delays, and those that the others declare.
-        let topology = Topology::within(&self.namespace);
-        testkit::rabbitmq::clean(&topology).await;
         let delays = DELAYS.map(Duration::from_millis);
-        testkit::rabbitmq::clean(&topology.with_delays(&self.namespace, &delays)).await;
+        let topology = Topology::within(&self.namespace).with_delays(&self.namespace, &delays);
+        testkit::rabbitmq::clean(&topology).await;
         testkit::mongodb::drop_database(&self.mongo).await;
         let _ = std::fs::remove_file(&self.journal);
     }

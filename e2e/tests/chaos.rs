@@ -4,7 +4,7 @@
 //! actions of every kind, one process after the other is killed, paused or cut off, the servers included. `CHAOS_MINUTES`
 //! says for how long, `CHAOS_SEED` what happens when. The last line is the count.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails with the reason")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// What the clients know.
 #[derive(Default)]
 struct Asked {
-    asked: HashSet<String>,
+    all: HashSet<String>,
     logs: HashSet<String>,
     mails: HashSet<String>,
     /// The queued ones, whose trail is to end well.
@@ -106,7 +106,7 @@ impl Chaos {
         }
         // As the broker derives it.
         let id = Key::parse(key.as_bytes()).unwrap().id("", action).to_string();
-        self.asked.lock().unwrap().asked.insert(id.clone());
+        self.asked.lock().unwrap().all.insert(id.clone());
         while !self.given_up.is_cancelled() {
             let broker = BROKERS[fastrand::usize(0..BROKERS.len())];
             let answer = self.system.handle(broker, &headers, action, &payload);
@@ -138,7 +138,7 @@ impl Chaos {
 
     async fn register(&self, key: &str) {
         let id = Uuid::now_v7();
-        self.asked.lock().unwrap().asked.insert(id.to_string());
+        self.asked.lock().unwrap().all.insert(id.to_string());
         while !self.given_up.is_cancelled() {
             let mut registration = self.system.register(id, &format!("{key}@example.com"), &[]);
             if registration.ended().await.success() {
@@ -205,14 +205,12 @@ impl Chaos {
             }
             what => {
                 let (name, hop) = self.hop();
-                if what == 8 {
-                    hop.cut()
-                } else {
-                    hop.stall()
-                };
+                let (how, fault): (_, fn(&FaultProxy)) =
+                    if what == 8 { ("cut", FaultProxy::cut) } else { ("stall", FaultProxy::stall) };
+                fault(hop);
                 sleep(long).await;
                 hop.restore();
-                format!("{} {name} for {long:?}", if what == 8 { "cut" } else { "stall" })
+                format!("{how} {name} for {long:?}")
             }
         }
     }
@@ -235,7 +233,7 @@ impl Chaos {
         let doubtful = doubtful.into_iter();
         let asked = self.asked.lock().unwrap();
         Ok(Books {
-            asked: asked.asked.clone(),
+            asked: asked.all.clone(),
             logs: asked.logs.clone(),
             mails: asked.mails.clone(),
             entries,
@@ -292,8 +290,12 @@ fn number(variable: &str) -> Option<u64> {
 async fn servers(what: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let stack = root.join(".stack-chaos");
+    // Nothing of the stack that the other tests run on.
+    let kept = ["PATH", "HOME", "USER"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let done = Command::new(root.join("dev/stack"))
         .arg(what)
+        .env_clear()
+        .envs(kept)
         .env("STACK_DIR", &stack)
         .env("STACK_PORT_OFFSET", "20000")
         .env("STACK_DOTENV", "/dev/null")
@@ -325,7 +327,7 @@ async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
     for name in PROCESSES {
         processes.spawn(Arc::clone(&chaos).keep(name));
     }
-    eventually(Duration::from_secs(60), "the system is there", || async {
+    eventually(Duration::from_mins(1), "the system is there", || async {
         for name in PROCESSES.into_iter().filter(|name| *name != "sink") {
             let answer = chaos.system.get(name, "/readyz").await?;
             if answer.status != 200 {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 /// How long everything may take to be done.
-const DONE: Duration = Duration::from_secs(60);
+const DONE: Duration = Duration::from_mins(1);
 
 const PROCESSES: [&str; 6] = ["sink", "logger", "mailer", "listener", "broker", "auth"];
 
@@ -78,7 +78,7 @@ struct Stand {
 struct Round {
     name: String,
     /// Those that are known by their id: of the log, and of the mails.
-    ids: Vec<Uuid>,
+    ids: [Uuid; 6],
 }
 
 impl Stand {
@@ -125,7 +125,7 @@ impl Stand {
         let key = |what: &str| format!("{tag}-{what}");
         let log = json!({"name": name.clone(), "data": {"n": 1}});
         let mail = |to: &str| json!({"to": format!("{to}@example.com"), "subject": "s", "message": "m"});
-        let (a, b, c, d, e, f) = tokio::join!(
+        let ids = tokio::join!(
             self.ask(key("queued-log"), true, "log", log.clone()),
             self.ask(key("direct-log"), false, "log", log.clone()),
             self.ask(key("queued-mail"), true, "mail", mail("queued")),
@@ -133,8 +133,9 @@ impl Stand {
             self.ask(key("deferred-mail"), true, "mail", mail(&format!("later-{tag}"))),
             self.ask(key("refused-mail"), true, "mail", mail("refused")),
         );
-        self.replay(f).await;
-        Round { name, ids: vec![a, b, c, d, e, f] }
+        let ids: [Uuid; 6] = ids.into();
+        self.replay(ids[5]).await;
+        Round { name, ids }
     }
 
     /// Waits for the dead letter of a mail that is refused for good, and replays it to somebody who is there.

@@ -27,12 +27,14 @@ use crate::setup::{Setup, Started, free_port, until};
 
 /// How many wait.
 const EVENTS: u32 = 50_000;
+/// How many wait with `--large`.
+const MANY: u32 = 1_000_000;
 /// Who fills the queue.
 const FILLERS: u32 = 250;
 /// The floor's flow: two batches, so that one is on its way while the other is inserted.
 const BATCH: usize = 500;
 const PREFETCH: u16 = 1000;
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Measures it.
 pub(crate) fn measure(setup: &Setup) -> anyhow::Result<Outcome> {
@@ -40,7 +42,14 @@ pub(crate) fn measure(setup: &Setup) -> anyhow::Result<Outcome> {
         let declared = Chassis::start(setup).await?;
         drop(declared);
         let bare = Arc::new(Bare::connect(setup).await?);
-        let outcome = rounds(setup, &bare).await;
+        let mut outcome = rounds(setup, &bare, EVENTS, setup.rounds).await;
+        if setup.large
+            && let Ok(outcome) = &mut outcome
+        {
+            let many = rounds(setup, &bare, MANY, 1).await?;
+            outcome.rows.extend(many.rows);
+            outcome.notes.extend(many.notes);
+        }
         if let Some(bare) = Arc::into_inner(bare) {
             bare.remove(setup).await?;
         }
@@ -48,28 +57,29 @@ pub(crate) fn measure(setup: &Setup) -> anyhow::Result<Outcome> {
     })
 }
 
-async fn rounds(setup: &Setup, bare: &Arc<Bare>) -> anyhow::Result<Outcome> {
-    let path = format!("consume and store {}k", EVENTS / 1000);
+async fn rounds(setup: &Setup, bare: &Arc<Bare>, events: u32, rounds: usize) -> anyhow::Result<Outcome> {
+    let path = format!("consume and store {}k", events / 1000);
     let mut row = Row::new(&path, "bare lapin + insertMany", Unit::PerSecond, Goal::Times(0.7));
     let mut cost = Cost::of(&path);
     let mut most = Memory::default();
     let logs = Client::with_uri_str(&setup.mongo_url).await?;
     let logs = logs.default_database().context("MONGO_URL names no database")?.collection(ENTRIES);
-    for _ in 0..setup.rounds {
-        fill(bare).await?;
+    for _ in 0..rounds {
+        fill(bare, events).await?;
         let own = collection(setup, "consume").await?;
-        let floor = tokio::spawn(consume(bare.clone(), setup.topology.log_queue.clone(), own.clone()));
-        let floor_rate = drain(&own, 0).await?;
+        let floor =
+            tokio::spawn(consume(bare.clone(), setup.topology.log_queue.clone(), own.clone(), events));
+        let floor_rate = drain(&own, 0, events).await?;
         floor.await??;
         own.drop().await?;
 
-        fill(bare).await?;
+        fill(bare, events).await?;
         let stored = logs.estimated_document_count().await?;
         let listener = listener(setup)?;
         let processes = setup.processes.with("listener", listener.pid());
         let (before, peak) = (processes.cpu(), Peak::watch(listener_and_logger(&processes)));
-        let ours = drain(&logs, stored).await?;
-        cost.add(f64::from(EVENTS), &processes.cpu().since(&before));
+        let ours = drain(&logs, stored, events).await?;
+        cost.add(f64::from(events), &processes.cpu().since(&before));
         for (name, size) in peak.seen().0.0 {
             let most = most.0.entry(name).or_default();
             *most = most.max(size);
@@ -116,11 +126,11 @@ fn listener(setup: &Setup) -> anyhow::Result<Started> {
 }
 
 /// Puts the events into the queue, confirmed.
-async fn fill(bare: &Arc<Bare>) -> anyhow::Result<()> {
+async fn fill(bare: &Arc<Bare>, events: u32) -> anyhow::Result<()> {
     let fillers = (0..FILLERS).map(|_| {
         let bare = bare.clone();
         tokio::spawn(async move {
-            for _ in 0..EVENTS / FILLERS {
+            for _ in 0..events / FILLERS {
                 bare.publish(&event()).await;
             }
         })
@@ -132,7 +142,7 @@ async fn fill(bare: &Arc<Bare>) -> anyhow::Result<()> {
 }
 
 /// Waits until all events are documents, of which there were `before`; gives documents a second.
-async fn drain(collection: &Collection<RawDocumentBuf>, before: u64) -> anyhow::Result<f64> {
+async fn drain(collection: &Collection<RawDocumentBuf>, before: u64, events: u32) -> anyhow::Result<f64> {
     let count = async || {
         let count = collection.estimated_document_count().await.ok()?.saturating_sub(before);
         u32::try_from(count).ok()
@@ -140,17 +150,22 @@ async fn drain(collection: &Collection<RawDocumentBuf>, before: u64) -> anyhow::
     let first =
         until("the first document", PATIENCE, async || count().await.filter(|count| *count > 0)).await?;
     let began = Instant::now();
-    until("the last document", PATIENCE, async || count().await.filter(|count| *count >= EVENTS)).await?;
-    Ok(f64::from(EVENTS - first) / began.elapsed().as_secs_f64())
+    until("the last document", PATIENCE, async || count().await.filter(|count| *count >= events)).await?;
+    Ok(f64::from(events - first) / began.elapsed().as_secs_f64())
 }
 
 /// The floor: until it has stored and acknowledged all of them.
-async fn consume(bare: Arc<Bare>, queue: String, into: Collection<RawDocumentBuf>) -> anyhow::Result<()> {
+async fn consume(
+    bare: Arc<Bare>,
+    queue: String,
+    into: Collection<RawDocumentBuf>,
+    events: u32,
+) -> anyhow::Result<()> {
     let channel = bare.channel().await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let mut consumer = channel.basic_consume(queue.into(), "floor".into(), options, arguments).await?;
-    let mut left = EVENTS as usize;
+    let mut left = events as usize;
     while left > 0 {
         let batch = batch(&mut consumer).await?;
         let last = batch.last().context("an empty batch")?.delivery_tag;

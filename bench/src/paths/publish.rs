@@ -70,7 +70,7 @@ impl Bare {
     }
 
     /// Throws away what is in the queue.
-    async fn purge(&self) -> anyhow::Result<()> {
+    pub(crate) async fn purge(&self) -> anyhow::Result<()> {
         let queue = self.queue.as_str().into();
         self.channel.queue_purge(queue, QueuePurgeOptions::default()).await?;
         Ok(())
@@ -79,10 +79,12 @@ impl Bare {
     /// Removes the names of the bench from the server, and closes.
     pub(crate) async fn remove(self, setup: &Setup) -> anyhow::Result<()> {
         let names = &setup.topology;
-        for queue in [&names.log_queue, &names.dead_queue] {
+        let retries = names.retries.iter().map(|retry| &retry.name);
+        let queues = [&names.log_queue, &names.mail_queue, &names.trail_queue, &names.dead_queue];
+        for queue in queues.into_iter().chain([&names.unreadable_queue]).chain(retries.clone()) {
             self.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
         }
-        for exchange in [&names.events, &names.logs_topic] {
+        for exchange in [&names.events, &names.logs_topic].into_iter().chain(retries) {
             self.channel.exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default()).await?;
         }
         Ok(self.connection.close(200, "done".into()).await?)

@@ -234,7 +234,7 @@ impl Standing {
         let mut state = self.state.clone();
         if state.wait_for(|state| matches!(state, State::Up(_))).await.is_err() {
             // There will never be one again: the process ends.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

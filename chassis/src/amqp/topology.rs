@@ -174,10 +174,11 @@ pub(super) fn short(name: &str) -> Result<ShortString, TopologyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contracts::topology::RETRY_DELAYS;
 
     #[test]
     fn a_queue_is_declared_after_the_one_that_its_dead_letters_go_to() {
-        let topology = Topology::within("x-");
+        let topology = Topology::within("x-").with_delays("x-", &RETRY_DELAYS);
         let (exchanges, queues) = plan(&topology);
         let exchanges: Vec<_> = exchanges.iter().map(|exchange| exchange.name).collect();
         assert_eq!(exchanges[..3], ["x-switchboard.events", "x-logs_topic", "x-switchboard.retry.1000ms"]);

@@ -100,7 +100,7 @@ impl Relay {
         let closing = lifecycle.closing();
         lifecycle.background("outbox relay", async move {
             let work = async { tokio::join!(relay.relay(), relay.listen(), relay.sweep()) };
-            closing.run_until_cancelled(work).await;
+            closing.run_until_cancelled(Box::pin(work)).await;
             let _ = timeout(CLOSE, relay.pool.close()).await;
             Ok(())
         });

@@ -111,10 +111,14 @@ async fn what_ends_its_consumer_again_and_again_is_kept_with_what_the_server_say
     eventually(SOON, "the delivery limit", || async {
         let queue = stand.topology.log_queue.as_str();
         let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await;
-        let Some(got) = got.map_err(|error| error.to_string())? else { return Ok(()) };
-        let requeue = BasicRejectOptions { requeue: true };
-        got.delivery.acker.reject(requeue).await.map_err(|error| error.to_string())?;
-        Err("delivered once more".to_owned())
+        if let Some(got) = got.map_err(|error| error.to_string())? {
+            let requeue = BasicRejectOptions { requeue: true };
+            got.delivery.acker.reject(requeue).await.map_err(|error| error.to_string())?;
+        }
+        match stand.count(&stand.topology.dead_queue).await? {
+            1 => Ok(()),
+            _ => Err("not dead yet".to_owned()),
+        }
     })
     .await;
     let listener = stand.start_ready().await;

@@ -244,14 +244,18 @@ impl Stand {
         }
     }
 
+    /// How many messages wait in a queue.
+    pub(crate) async fn count(&self, queue: &str) -> Result<u32, String> {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = self.channel().await.queue_declare(queue.into(), passive, FieldTable::default()).await;
+        found.map(|queue| queue.message_count()).map_err(|error| error.to_string())
+    }
+
     pub(crate) async fn counts(&self, queue: &str, wanted: u32) {
         eventually(SOON, "messages in the queue", || async {
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let channel = self.channel().await;
-            let found = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
-            match found.map(|queue| queue.message_count()) {
+            match self.count(queue).await {
                 Ok(count) if count == wanted => Ok(()),
-                other => Err(format!("{other:?} instead of {wanted}")),
+                other => Err(format!("{queue}: {other:?} instead of {wanted}")),
             }
         })
         .await;

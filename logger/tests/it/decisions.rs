@@ -119,7 +119,8 @@ async fn what_is_decided_about_a_mail_is_a_step_of_its_trail() {
         [("replayed", StepKind::Replayed, None), ("discard", StepKind::Discarded, Some("a test".to_owned()))]
     {
         let letter = buried(&logger, MAIL).await;
-        let (path, body) = (format!("/dead-letters/{}/{decide}", letter.id), json!({"reason": "a test"}));
+        let (path, body) =
+            (format!("/dead-letters/{}/{decide}", letter.id), json!({"reason": "a test", "at": now()}));
         let decided = kept(&logger.post_to(&path, &body).await);
         let action = letter.action.unwrap();
         let mut told = steps(&logger).await;

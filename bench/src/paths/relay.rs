@@ -1,0 +1,208 @@
+//! The relay of the outbox, beside a bare lapin loop that gives the same guarantees: every event persistent, mandatory
+//! and confirmed; and how long an event waits that is written while nothing else is.
+//!
+//! So many events wait in a table; then a relay takes them all. With `--large` the same once more beside five million
+//! that were sent before.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use chassis::amqp::{Publication, Publisher};
+use chassis::lifecycle::Lifecycle;
+use chassis::outbox::{Relay, enqueue};
+use chassis::postgres::{Database, DatabaseArgs, Dsn};
+use futures_util::StreamExt as _;
+use lapin::options::BasicConsumeOptions;
+use lapin::types::FieldTable;
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::publish::{Bare, event};
+use crate::figures::{Goal, Outcome, Row, Unit, median};
+use crate::setup::{Setup, until};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../chassis/tests/migrations");
+
+/// How many wait.
+const EVENTS: u32 = 20_000;
+/// How many a transaction writes.
+const TOGETHER: usize = 500;
+/// How many the floor has in flight: as many as a round of the relay.
+const IN_FLIGHT: u32 = 500;
+/// How many were sent before, with `--large`.
+const SENT: u32 = 5_000_000;
+/// How many are timed alone.
+const ALONE: usize = 101;
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Measures it.
+pub(crate) fn measure(setup: &Setup) -> anyhow::Result<Outcome> {
+    setup.runtime.block_on(async {
+        let name = setup.namespace.replace('-', "_") + "outbox";
+        let mut server = PgConnection::connect(&setup.mailer_dsn).await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0")))
+            .execute(&mut server)
+            .await?;
+        let (base, _) = setup.mailer_dsn.rsplit_once('/').context("MAILER_DSN names a database")?;
+        let outcome = with_database(setup, &format!("{base}/{name}")).await;
+        sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut server).await?;
+        outcome
+    })
+}
+
+async fn with_database(setup: &Setup, dsn: &str) -> anyhow::Result<Outcome> {
+    let stand = Stand::start(setup, dsn).await?;
+    let row = rounds(&stand, setup.rounds, "relay", Goal::Times(0.7)).await?;
+    let mut rows = vec![row];
+    if setup.large {
+        let mut connection = PgConnection::connect(dsn).await?;
+        sqlx::query(
+            "INSERT INTO outbox (entity, id, routing_key, happened_at, body, sent_at) \
+             SELECT 'entity ' || n, gen_random_uuid(), 'log.info', now(), repeat('x', 200)::bytea, now() \
+             FROM generate_series(1, $1) AS n",
+        )
+        .bind(i64::from(SENT))
+        .execute(&mut connection)
+        .await?;
+        sqlx::query("ANALYZE outbox").execute(&mut connection).await?;
+        let path = format!("relay beside {} M sent", SENT / 1_000_000);
+        rows.push(rounds(&stand, setup.rounds, &path, Goal::Times(0.7)).await?);
+    }
+    let mut alone = alone(&stand).await?;
+    alone.sort_by(f64::total_cmp);
+    let note = format!(
+        "relay: an event that is written alone is in its queue {:.1} ms after the commit (median of {ALONE}; 99 %: {:.1} ms)",
+        median(&alone),
+        alone[ALONE * 99 / 100]
+    );
+    if let Some(bare) = Arc::into_inner(stand.bare) {
+        bare.remove(setup).await?;
+    }
+    Ok(Outcome { rows, notes: vec![note], ..Outcome::default() })
+}
+
+/// The outbox, a publisher that has declared the topology, and the bare crate beside it.
+struct Stand {
+    args: DatabaseArgs,
+    url: secrecy::SecretString,
+    topology: contracts::topology::Topology,
+    bare: Arc<Bare>,
+    dsn: String,
+}
+
+impl Stand {
+    async fn start(setup: &Setup, dsn: &str) -> anyhow::Result<Self> {
+        let parsed: Dsn = dsn.parse().map_err(anyhow::Error::msg)?;
+        let args = DatabaseArgs { dsn: parsed, db_pool_size: NonZeroU32::MIN };
+        MIGRATIONS.run(&mut PgConnection::connect(dsn).await?).await?;
+        let declared = super::publish::Chassis::start(setup).await?;
+        drop(declared);
+        let (url, topology) = (setup.rabbitmq_url.as_str().into(), setup.topology.clone());
+        Ok(Self { args, url, topology, bare: Arc::new(Bare::connect(setup).await?), dsn: dsn.to_owned() })
+    }
+
+    /// Starts a relay; it ends with what this gives.
+    fn relay(&self) -> anyhow::Result<Lifecycle> {
+        let lifecycle = Lifecycle::default();
+        let database = Database::new("bench", &self.args, &MIGRATIONS);
+        let publisher = Publisher::start(&self.url, self.topology.clone(), &lifecycle)?;
+        Relay::start(&database, publisher, &self.topology.events, &lifecycle);
+        lifecycle.background("database", database.keep(std::future::ready(()), lifecycle.closing()));
+        Ok(lifecycle)
+    }
+
+    async fn fill(&self) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.dsn).await?;
+        for _ in 0..EVENTS as usize / TOGETHER {
+            write(&mut connection, TOGETHER).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes events, each about something of its own.
+async fn write(connection: &mut PgConnection, count: usize) -> anyhow::Result<()> {
+    let mut transaction = connection.begin().await?;
+    let events: Result<Vec<_>, _> = (0..count)
+        .map(|_| {
+            let event = event();
+            Ok::<_, chassis::amqp::PublishError>((
+                event.id.to_string(),
+                Publication::of(&event.kind, &event)?,
+            ))
+        })
+        .collect();
+    enqueue(&mut transaction, &events?).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn rounds(stand: &Stand, rounds: usize, path: &str, goal: Goal) -> anyhow::Result<Row> {
+    let path = format!("{path}, {}k waiting", EVENTS / 1000);
+    let mut row = Row::new(&path, "bare lapin loop", Unit::PerSecond, goal);
+    for _ in 0..rounds {
+        let began = Instant::now();
+        let tasks = (0..IN_FLIGHT).map(|_| {
+            let bare = Arc::clone(&stand.bare);
+            tokio::spawn(async move {
+                for _ in 0..EVENTS / IN_FLIGHT {
+                    bare.publish(&event()).await;
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await?;
+        }
+        let floor = f64::from(EVENTS) / began.elapsed().as_secs_f64();
+        stand.bare.purge().await?;
+
+        stand.fill().await?;
+        let mut connection = PgConnection::connect(&stand.dsn).await?;
+        let mut waiting = async || {
+            let count = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE sent_at IS NULL");
+            let count: i64 = count.fetch_one(&mut connection).await.ok()?;
+            u32::try_from(count).ok()
+        };
+        let relay = stand.relay()?;
+        let left = until("the first event", PATIENCE, async || waiting().await.filter(|left| *left < EVENTS))
+            .await?;
+        let began = Instant::now();
+        until("the last event", PATIENCE, async || waiting().await.filter(|left| *left == 0)).await?;
+        let ours = f64::from(left) / began.elapsed().as_secs_f64();
+        end(relay);
+        stand.bare.purge().await?;
+        row.round(floor, ours);
+    }
+    Ok(row)
+}
+
+/// How long each of some events takes from its commit into its queue, in milliseconds, one after the other.
+async fn alone(stand: &Stand) -> anyhow::Result<Vec<f64>> {
+    let relay = stand.relay()?;
+    let channel = stand.bare.channel().await?;
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let queue = stand.topology.log_queue.as_str().into();
+    let mut consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+    let mut connection = PgConnection::connect(&stand.dsn).await?;
+    let mut took = Vec::new();
+    for at in 0..=ALONE {
+        write(&mut connection, 1).await?;
+        let committed = Instant::now();
+        let next = tokio::time::timeout(PATIENCE, consumer.next()).await?;
+        next.context("the consumer ended")??;
+        // The first one waits for the relay to connect.
+        if at > 0 {
+            took.push(committed.elapsed().as_secs_f64() * 1000.0);
+        }
+    }
+    end(relay);
+    channel.close(200, "done".into()).await?;
+    Ok(took)
+}
+
+fn end(relay: Lifecycle) {
+    relay.stopping().cancel();
+    relay.closing().cancel();
+    drop(relay);
+}
