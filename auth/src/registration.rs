@@ -10,12 +10,15 @@ use chrono::Utc;
 use contracts::auth::User;
 use contracts::event::CloudEvent;
 use contracts::topology::USER_REGISTERED;
+use contracts::trail::Step;
 use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::users::{self, NewUser, RegisterError};
 
+/// How steps name this service.
+const SERVICE: &str = "auth";
 /// What events of this service name as their source.
 const SOURCE: &str = "switchboard/auth";
 
@@ -46,8 +49,11 @@ pub async fn register(
     let user = users::register(&mut *transaction, new).await?;
     crash::point("registration: user written");
     let event = CloudEvent::new(id, SOURCE, USER_REGISTERED, Utc::now(), &user);
-    let publication = Publication::of(USER_REGISTERED, &event)?;
-    outbox::enqueue(&mut transaction, &[(format!("user {}", user.id), publication)]).await?;
+    // The trail of the mail of welcome begins here.
+    let step = Step::queued(id, SERVICE).event(None);
+    let publications = [Publication::of(USER_REGISTERED, &event)?, Publication::of(&step.kind, &step)?];
+    let entity = format!("user {}", user.id);
+    outbox::enqueue(&mut transaction, &publications.map(|event| (entity.clone(), event))).await?;
     crash::point("registration: event written");
     transaction.commit().await?;
     crash::point("registration: committed");

@@ -14,14 +14,12 @@ use axum::routing::{get, post};
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::request::RequestContext;
+use contracts::dead_letter::MAX_REASON;
 use contracts::validation::{Form, Text};
 use http::{StatusCode, header};
 
 use crate::routes::Id;
 use crate::{App, trail};
-
-/// The longest reason that a letter is discarded for, in characters.
-const MAX_REASON: usize = 1024;
 
 /// The routes under `/dead-letters`.
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -100,5 +98,5 @@ async fn discard_many(
 }
 
 fn reason(form: &mut Form) -> String {
-    form.required("reason", Text::Lines, MAX_REASON)
+    form.required("reason", Text::Line, MAX_REASON)
 }

@@ -67,8 +67,12 @@ async fn handle(
 
 /// What the client calls its request, so that it can send it again.
 fn key(headers: &HeaderMap) -> Result<Option<Key>, Answer> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let refused = |why| Answer::failed(StatusCode::BAD_REQUEST, format!("the header Idempotency-Key {why}"));
+    if values.next().is_some() {
+        return Err(refused("must be there only once".to_owned()));
+    }
     Key::parse(value.as_bytes()).map(Some).map_err(refused)
 }
 

@@ -7,6 +7,8 @@ use uuid::Uuid;
 const KEYS: Uuid = Uuid::from_u128(0x7c1f_6a0e_52d4_4b8e_9d0a_3f6b_1e57_c2a4);
 /// The namespace of digests.
 const DIGESTS: Uuid = Uuid::from_u128(0x2b9e_4d7a_8c35_4f1b_a6e2_90d8_47f3_15bc);
+/// What is said of a key that comes with another payload.
+pub const KEY_CONFLICT: &str = "the Idempotency-Key was used before with another payload";
 /// The longest key, in characters.
 pub const MAX_KEY: usize = 255;
 

@@ -43,8 +43,20 @@ pub const MAIL_REQUESTED: &str = "mail.requested";
 pub const USER_REGISTERED: &str = "auth.user.registered";
 /// The bindings of the mail queue.
 pub const MAIL_BINDINGS: [&str; 2] = [MAIL_REQUESTED, USER_REGISTERED];
-/// The bindings of the trail queue: everything about mails. What became of a log entry is seen in the log itself.
-pub const TRAIL_BINDINGS: [&str; 2] = ["mail.*", USER_REGISTERED];
+/// The bindings of the trail queue: the steps of mails, one by one. What asks for a mail is not among them: it is
+/// returned to its publisher when the mail queue is not there to take it. What became of a log entry is seen in the
+/// log itself.
+pub const TRAIL_BINDINGS: [&str; 9] = [
+    "mail.queued",
+    "mail.deferred",
+    "mail.retrying",
+    "mail.resent",
+    "mail.sent",
+    "mail.failed",
+    "mail.dead",
+    "mail.replayed",
+    "mail.discarded",
+];
 /// How long a message waits after each failed attempt, unless told; after the last it is dead.
 pub const RETRY_DELAYS: [Duration; 5] = [
     Duration::from_secs(1),

@@ -1,7 +1,7 @@
 //! The trail: what happened to a queued action, and to every mail, step by step.
 //!
-//! Services publish steps as events ([`Step::event`]); `mail.requested` and `auth.user.registered`, which ask for a
-//! mail, are read as steps too. The listener brings them to the logger, which keeps each once, by its id.
+//! Services publish steps as events ([`Step::event`]). The listener brings them to the logger, which keeps each once, by
+//! its id.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::event::CloudEvent;
-use crate::topology::{MAIL_REQUESTED, USER_REGISTERED};
 
 /// The namespace of the ids of steps.
 const STEPS: Uuid = Uuid::from_u128(0x51d3_0c6e_8f0b_4e1d_b0a4_6a2c_97f1_e85d);
@@ -133,6 +132,13 @@ impl Step {
         }
     }
 
+    /// The step that a mail is in its queue, asked for by `service`. It may be asked for again under the same id, after it
+    /// has died: each time is a step of its own.
+    pub fn queued(action: Uuid, service: &str) -> Self {
+        let number = u128::from(Utc::now().timestamp_millis().unsigned_abs());
+        Self::new(action, "mail", StepKind::Queued, number, service)
+    }
+
     /// The event that tells of the step, with its own type as the routing key: `mail.sent`, `mail.retrying`.
     pub fn event(&self, traceparent: Option<String>) -> CloudEvent<Details> {
         let kind = if self.kind == StepKind::Done { SENT } else { self.kind.as_str() };
@@ -145,19 +151,15 @@ impl Step {
 
     /// The step that an event on the trail queue tells of; `Err` says why it tells of none.
     pub fn told_by(event: CloudEvent<Value>) -> Result<Self, String> {
-        let (kind, action, details) = match event.kind.as_str() {
-            MAIL_REQUESTED | USER_REGISTERED => (StepKind::Queued, event.id, Details::default()),
-            other => {
-                let kind = other
-                    .strip_prefix(PREFIX)
-                    .and_then(|name| if name == SENT { Some(StepKind::Done) } else { StepKind::parse(name) });
-                let kind = kind.ok_or_else(|| format!("an event of the type {other:?} is no step"))?;
-                let action = event.subject.ok_or("the event does not say which action it is about")?;
-                let details = serde_json::from_value(event.data);
-                (kind, action, details.map_err(|error| format!("the step can't be read: {error}"))?)
-            }
-        };
-        let id = if action == event.id { step_id(action, kind, 0) } else { event.id };
+        let kind = event
+            .kind
+            .strip_prefix(PREFIX)
+            .and_then(|name| if name == SENT { Some(StepKind::Done) } else { StepKind::parse(name) });
+        let kind = kind.ok_or_else(|| format!("an event of the type {:?} is no step", event.kind))?;
+        let action = event.subject.ok_or("the event does not say which action it is about")?;
+        let details = serde_json::from_value(event.data);
+        let details = details.map_err(|error| format!("the step can't be read: {error}"))?;
+        let id = event.id;
         let service = event.source.strip_prefix(SOURCE).unwrap_or(&event.source).to_owned();
         let trace_id = event.traceparent.as_deref().and_then(trace_id);
         Ok(Self { id, action, name: "mail".to_owned(), kind, service, at: event.time, trace_id, details })
@@ -351,14 +353,19 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_a_mail_is_its_first_step_and_anything_else_is_none() {
+    fn what_is_no_step_is_said() {
         let event =
             |kind: &str| CloudEvent::new(Uuid::now_v7(), "switchboard/broker", kind, Utc::now(), Value::Null);
-        let asked = event(MAIL_REQUESTED);
-        let step = Step::told_by(asked.clone()).unwrap();
-        assert_eq!((step.action, step.kind, step.service.as_str()), (asked.id, StepKind::Queued, "broker"));
-        assert!(Step::told_by(event("mail.eaten")).unwrap_err().contains("mail.eaten"));
+        assert!(Step::told_by(event("mail.requested")).unwrap_err().contains("mail.requested"));
         assert!(Step::told_by(event("mail.sent")).unwrap_err().contains("which action"));
+    }
+
+    #[test]
+    fn every_step_of_a_mail_has_a_way_to_the_trail() {
+        for kind in StepKind::ALL {
+            let event = Step::new(Uuid::nil(), "mail", kind, 0, "test").event(None);
+            assert!(crate::topology::TRAIL_BINDINGS.contains(&event.kind.as_str()), "{}", event.kind);
+        }
     }
 
     #[test]

@@ -228,6 +228,37 @@ impl Isolated {
         mails
     }
 
+    /// How often each mail was sent though the mail server might have had it, as the mailer has told.
+    pub async fn resent(&self) -> HashMap<String, usize> {
+        let mut connection = self.ledger.connect().await;
+        let told: Vec<String> =
+            sqlx::query_scalar("SELECT entity FROM outbox WHERE routing_key = 'mail.resent'")
+                .fetch_all(&mut connection)
+                .await
+                .expect("the outbox can be read");
+        let mut resent = HashMap::new();
+        for id in told {
+            *resent.entry(id).or_default() += 1;
+        }
+        resent
+    }
+
+    /// What is still under way: mails that are not at their end, and events that wait in an outbox.
+    pub async fn under_way(&self) -> i64 {
+        let mut under_way = 0;
+        for (database, count) in [
+            (&self.ledger, "SELECT count(*) FROM mails WHERE state IN ('claimed', 'waiting')"),
+            (&self.ledger, "SELECT count(*) FROM outbox WHERE sent_at IS NULL"),
+            (&self.users, "SELECT count(*) FROM outbox WHERE sent_at IS NULL"),
+        ] {
+            let mut connection = database.connect().await;
+            let count: i64 =
+                sqlx::query_scalar(count).fetch_one(&mut connection).await.expect("the tables can be read");
+            under_way += count;
+        }
+        under_way
+    }
+
     /// The ids of every entry in the log, with the name of each.
     pub async fn entries(&self) -> Result<Vec<(String, String)>, String> {
         let (mut all, mut before) = (Vec::new(), String::new());

@@ -16,8 +16,8 @@ pub struct Books {
     pub entries: Vec<(String, String)>,
     /// How often each mail was taken by the mail server.
     pub taken: HashMap<String, usize>,
-    /// The mails that went out again because nobody could know whether they had: how many attempts each had.
-    pub doubtful: HashMap<String, usize>,
+    /// The mails that went out again because nobody could know whether they had: how often that was told of each.
+    pub resent: HashMap<String, usize>,
 }
 
 /// What comes of comparing them.
@@ -50,11 +50,11 @@ impl Books {
         let again = self.entries.iter().filter(|(_, name)| !names.insert(name));
         tally.duplicate = again.map(|(id, _)| id.clone()).collect();
         for (id, taken) in &self.taken {
-            let attempts = self.doubtful.get(id).copied().unwrap_or(1);
-            if *taken > attempts {
+            let again = self.resent.get(id).copied().unwrap_or_default();
+            if *taken > 1 + again {
                 tally.duplicate.push(id.clone());
             }
-            tally.resent += taken.min(&attempts) - 1;
+            tally.resent += (taken - 1).min(again);
         }
         let ids = entries.into_iter().chain(self.taken.keys());
         tally.phantom = ids.filter(|id| !self.asked.contains(*id)).cloned().collect();
@@ -95,7 +95,7 @@ mod tests {
             // The answer to `c` was lost, and it was given up.
             entries: ["a", "b", "c"].map(|id| (id.to_owned(), format!("name {id}"))).into(),
             taken: [("m".to_owned(), 1)].into(),
-            doubtful: HashMap::new(),
+            resent: HashMap::new(),
         }
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let mut books = books();
         books.taken.insert("m".to_owned(), 2);
         assert_eq!(books.tally().duplicate, ["m"]);
-        books.doubtful.insert("m".to_owned(), 2);
+        books.resent.insert("m".to_owned(), 1);
         assert!(books.tally().is_right());
         assert_eq!(books.tally().resent, 1);
         books.taken.insert("m".to_owned(), 3);

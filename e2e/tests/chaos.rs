@@ -58,6 +58,8 @@ struct Chaos {
     servers: PathBuf,
     pids: Mutex<HashMap<&'static str, u32>>,
     asked: Mutex<Asked>,
+    /// What ended though nobody killed it.
+    ended: Mutex<Vec<String>>,
     /// No new actions are begun.
     enough: CancellationToken,
     /// What has not been accepted is given up.
@@ -73,7 +75,13 @@ impl Chaos {
             let mut running: Running = self.system.spawn(name, &[]);
             self.pids.lock().unwrap().insert(name, running.pid().unwrap());
             tokio::select! {
-                _ = running.ended() => sleep(Duration::from_millis(100)).await,
+                status = running.ended() => {
+                    // Whoever is killed has no exit code.
+                    if status.code().is_some() {
+                        self.ended.lock().unwrap().push(format!("{name}: {status}"));
+                    }
+                    sleep(Duration::from_millis(100)).await;
+                }
                 () = self.over.cancelled() => running.kill().await,
             }
         }
@@ -183,7 +191,9 @@ impl Chaos {
 
     /// Does something to somebody; gives what.
     async fn fault(&self) -> String {
-        let long = Duration::from_millis(fastrand::u64(500..2500));
+        // Sometimes longer than the mailer waits for the mail server.
+        let longest = if fastrand::u8(0..4) == 0 { 6000 } else { 2500 };
+        let long = Duration::from_millis(fastrand::u64(500..longest));
         match fastrand::u8(0..10) {
             0..=4 => {
                 let name = PROCESSES[fastrand::usize(0..PROCESSES.len())];
@@ -225,12 +235,7 @@ impl Chaos {
     /// What was asked for, and what is there by now.
     async fn books(&self) -> Result<Books, String> {
         let entries = self.system.entries().await?;
-        let mut connection = self.system.ledger.connect().await;
-        let doubtful: Vec<(Uuid, i32)> = sqlx::query_as("SELECT id, attempts FROM mails WHERE doubtful")
-            .fetch_all(&mut connection)
-            .await
-            .map_err(|error| error.to_string())?;
-        let doubtful = doubtful.into_iter();
+        let resent = self.system.resent().await;
         let asked = self.asked.lock().unwrap();
         Ok(Books {
             asked: asked.all.clone(),
@@ -238,23 +243,22 @@ impl Chaos {
             mails: asked.mails.clone(),
             entries,
             taken: self.system.mails(),
-            doubtful: doubtful
-                .map(|(id, attempts)| (id.to_string(), usize::try_from(attempts).unwrap()))
-                .collect(),
+            resent,
         })
     }
 
-    /// Waits until nothing is lost; gives the count, and how long it took.
-    async fn drained(&self) -> (Tally, Duration) {
+    /// Waits until nothing is lost and nothing is under way; gives the count.
+    async fn drained(&self) -> Tally {
         let began = Instant::now();
         loop {
             let tally = self.books().await.map(|books| books.tally());
+            let late = began.elapsed() > DRAIN * 4;
             match tally {
-                Ok(tally) if tally.lost.is_empty() || began.elapsed() > DRAIN * 4 => {
-                    return (tally, began.elapsed());
+                Ok(tally) if late || tally.lost.is_empty() && self.system.under_way().await == 0 => {
+                    return tally;
                 }
                 Ok(_) => {}
-                Err(error) => assert!(began.elapsed() < DRAIN * 4, "{error}"),
+                Err(error) => assert!(!late, "{error}"),
             }
             sleep(AGAIN).await;
         }
@@ -319,6 +323,7 @@ async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
         servers: servers_at,
         pids: Mutex::default(),
         asked: Mutex::default(),
+        ended: Mutex::default(),
         enough: CancellationToken::new(),
         given_up: CancellationToken::new(),
         over: CancellationToken::new(),
@@ -361,7 +366,7 @@ async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
         chaos.given_up.cancel();
         while clients.join_next().await.transpose().expect("a client").is_some() {}
     }
-    let (tally, _) = chaos.drained().await;
+    let tally = chaos.drained().await;
     let drained = last.elapsed();
     let drain = drained.as_secs_f64();
     let line =
@@ -372,6 +377,13 @@ async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
     assert!(tally.accepted > 100, "{line}");
 
     trails_end_well(&chaos).await;
+    // Nothing came after the count.
+    let after = chaos.books().await.unwrap().tally();
+    assert_eq!(after, tally, "{line}");
+    let dead = chaos.system.get("broker", "/dead-letters").await.unwrap();
+    assert_eq!(dead.body["data"]["letters"], json!([]), "nothing is dead");
+    let ended = chaos.ended.lock().unwrap().clone();
+    assert!(ended.is_empty(), "processes that ended by themselves: {ended:?}");
     the_count_can_fail(&chaos).await;
 
     chaos.over.cancel();

@@ -7,6 +7,7 @@ use chassis::request::RequestContext;
 use chassis::rpc::LoggerClient;
 use chassis::trace::TraceContext;
 use contracts::dead_letter::Letter;
+use contracts::idempotency::KEY_CONFLICT;
 use contracts::trail::{Step, StepKind};
 
 use crate::SERVICE;
@@ -49,7 +50,9 @@ impl Keep for Dead {
 impl Dead {
     /// What the trail of a mail says of its letter.
     fn step(&self, letter: &Letter) -> Option<Step> {
-        let action = letter.action.filter(|_| letter.queue == self.mail_queue)?;
+        // What another payload came to says nothing of the action that has the id.
+        let about = letter.queue == self.mail_queue && letter.reason != KEY_CONFLICT;
+        let action = letter.action.filter(|_| about)?;
         let mut step = Step::new(action, "mail", StepKind::Dead, letter.id.as_u128(), SERVICE);
         step.at = letter.died_at;
         step.trace_id =

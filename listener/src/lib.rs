@@ -32,6 +32,8 @@ use crate::mail::Mails;
 use crate::store::{Keep, Store};
 use crate::trail::Trail;
 
+/// How many dead letters are taken at a time: they are rare, and may be large.
+const FEW: Flow = Flow { prefetch: 32, batch: 16 };
 /// How this service calls itself to others.
 const SERVICE: &str = "listener";
 
@@ -59,10 +61,11 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let consumers = Consumers { config: &config, onward, logger: logger.clone(), lifecycle };
     let mail = Flow { prefetch: config.listener_mails.get(), batch: 1 };
     let mail = consumers.consumer(&mail_queue, mail)?;
+    let many = Flow { prefetch: config.listener_prefetch.get(), batch: config.listener_batch.get().into() };
     let standings = [
-        consumers.keep("log consumer", &log_queue, Log { events })?,
-        consumers.keep("trail consumer", &trail_queue, Trail)?,
-        consumers.keep("dead consumer", &dead_queue, Dead { mail_queue, trail_queue })?,
+        consumers.keep("log consumer", &log_queue, many, Log { events })?,
+        consumers.keep("trail consumer", &trail_queue, many, Trail)?,
+        consumers.keep("dead consumer", &dead_queue, FEW, Dead { mail_queue, trail_queue })?,
         mail.standing(),
     ];
     lifecycle.spawn("mail consumer", mail.run(move |_, batch| Arc::clone(&mails).send(batch)));
@@ -91,9 +94,13 @@ impl Consumers<'_> {
     }
 
     /// Starts a consumer whose messages the logger keeps.
-    fn keep<K: Keep>(&self, name: &'static str, queue: &str, kind: K) -> anyhow::Result<Standing> {
-        let prefetch = self.config.listener_prefetch.get();
-        let flow = Flow { prefetch, batch: self.config.listener_batch.get().into() };
+    fn keep<K: Keep>(
+        &self,
+        name: &'static str,
+        queue: &str,
+        flow: Flow,
+        kind: K,
+    ) -> anyhow::Result<Standing> {
         let consumer = self.consumer(queue, flow)?;
         let standing = consumer.standing();
         let store = Store::new(kind, self.logger.clone(), self.lifecycle.stopping());

@@ -90,7 +90,9 @@ impl Mails {
         let Some(retry) = delivery.wait(self.onward.topology()) else {
             return Disposition::Dead(format!("given up after {attempt} attempts: {why}"));
         };
-        tracing::warn!(mail = %request.effect.id, attempt, why, wait = ?retry.delay, "a mail waits");
+        tracing::warn!(mail = %request.effect.id, attempt, wait = ?retry.delay, "a mail waits");
+        // The mail server's words may name whom it goes to.
+        tracing::debug!(mail = %request.effect.id, why, "why a mail waits");
         let step = retrying(&request, attempt, why, retry);
         match self.tell(&request.context, &step).await {
             Ok(()) => Disposition::Later(retry.clone()),
@@ -115,8 +117,11 @@ impl Mails {
             status if status.is_success() => Asked::Sent,
             // Somebody else is sending it.
             StatusCode::CONFLICT if answer.retry_after.is_some() => Asked::Later(said()),
-            status if status.is_client_error() => Asked::Refused(said()),
-            _ => Asked::Later(said()),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT => {
+                Asked::Refused(said())
+            }
+            // Also what says more of the way there than of the mail: a request that did not come whole, a wrong address.
+            status => Asked::Later(format!("{status}: {}", said())),
         }
     }
 

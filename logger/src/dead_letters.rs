@@ -5,6 +5,7 @@
 
 use bson::raw::RawDocumentBuf;
 use bson::{Document, doc};
+use chassis::crash;
 use chrono::{DateTime, Utc};
 use contracts::dead_letter::{Kept, Letter, LetterState};
 use contracts::trail::{Details, Step, StepKind, trace_id};
@@ -133,6 +134,7 @@ impl DeadLetters {
         let update = self.letters.find_one_and_update(dead, doc! { "$set": change }).max_time(WORK);
         let update = update.return_document(ReturnDocument::After).write_concern(self.write_concern.clone());
         let changed = patiently(async { update.await }).await?;
+        crash::point("logger: decided");
         if let Some(kept) = changed.and_then(|document| readable(&document, decode)) {
             self.tell(&kept).await?;
             return Ok(kept);

@@ -108,15 +108,17 @@ impl Delivery {
                 let attempt = lease.attempt;
                 tracing::warn!(mail = %id, attempt, "a mail is sent again: nobody knows whether it was taken");
             }
-            let result = transport.send(&message).await;
+            let result = if Instant::now() + transport.timeout() > lease.good_until {
+                // This process stood still. Somebody else may have the mail by the time that it is sent.
+                Err(SendError::TooSlow { handed_over: false })
+            } else {
+                transport.send(&message).await
+            };
             crash::point("mailer: handed over");
             let outcome = outcome(&result);
             metrics.record(outcome, started.elapsed());
             note(id, &message, outcome, started, result.as_ref().err());
-            // Where nobody knows whether it was taken, the lease runs out before it is sent again.
-            if let Some(end) = end(&result, outcome) {
-                record(&ledger, lease, end).await;
-            }
+            record(&ledger, lease, end(&result, outcome)).await;
             crash::point("mailer: recorded");
             match result {
                 Ok(()) => Ok(receipt),
@@ -148,14 +150,14 @@ async fn record(ledger: &Ledger, lease: Lease, end: End) {
     }
 }
 
-/// What the ledger keeps of an outcome; nothing of one that is not known.
-fn end(result: &Result<(), SendError>, outcome: Outcome) -> Option<End> {
-    Some(match result {
-        _ if outcome == Outcome::Unknown => return None,
+/// What the ledger keeps of an outcome.
+fn end(result: &Result<(), SendError>, outcome: Outcome) -> End {
+    match result {
         Ok(()) => End::Sent,
         Err(SendError::Refused { place, code, text }) => End::Failed(refusal(*place, *code, text)),
+        Err(error) if outcome == Outcome::Unknown => End::Unknown(error.to_string()),
         Err(error) => End::Waiting(error.to_string()),
-    })
+    }
 }
 
 /// What an answer says of a mail that was refused for good.

@@ -13,7 +13,7 @@ mod telling;
 mod writer;
 
 use std::num::NonZeroU16;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chassis::lifecycle::Lifecycle;
 use chassis::postgres::{Database, DatabaseError};
@@ -56,6 +56,8 @@ pub(crate) struct Lease {
     pub(crate) again: bool,
     /// When it was granted.
     began: DateTime<Utc>,
+    /// Until when it is good at least, by this process' clock.
+    pub(crate) good_until: Instant,
     /// The trace of whoever asked.
     trace: TraceContext,
 }
@@ -84,6 +86,8 @@ pub(crate) enum End {
     Failed(Violations),
     /// It was not taken, and may be sent again at once: why.
     Waiting(String),
+    /// Nobody knows whether it was taken: why. It is left alone until the lease runs out.
+    Unknown(String),
 }
 
 /// Why the ledger gave nothing.

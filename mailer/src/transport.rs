@@ -136,6 +136,11 @@ impl Transport {
         })
     }
 
+    /// How long a mail may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Sends one mail, or gives up after the time that a mail may take. Run it in a task of its own: whoever
     /// drops it half-way never learns what became of the mail.
     pub(crate) async fn send(&self, mail: &Message) -> Result<(), SendError> {

@@ -1,6 +1,7 @@
 //! The `log` action: into the logger by RPC, or onto the exchange for the listener to bring there.
 
 use chassis::amqp::Publisher;
+use chassis::crash;
 use chassis::http::Answer;
 use chassis::request::RequestContext;
 use chassis::rpc::LoggerClient;
@@ -20,7 +21,9 @@ pub(super) async fn append(
     let message = format!("Logged via RPC: {}", payload.name);
     let trace_id = Some(context.trace.trace_id_hex());
     let entry = Entry::new(context.id, payload, "rpc", trace_id, Utc::now());
+    crash::point("broker: to log");
     logger.append(context, entry).await?;
+    crash::point("broker: logged");
     Ok(Answer::ok(StatusCode::ACCEPTED, message))
 }
 

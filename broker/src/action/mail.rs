@@ -2,6 +2,7 @@
 //! there.
 
 use chassis::amqp::Publisher;
+use chassis::crash;
 use chassis::http::Answer;
 use chassis::request::RequestContext;
 use contracts::mail::MailPayload;
@@ -18,6 +19,7 @@ pub(super) async fn send(
     mail: &MailPayload,
 ) -> Result<Answer, Answer> {
     let receipt = mailer.send(context, context.id, mail).await?;
+    crash::point("broker: mailed");
     let message = format!("Message sent to {}", mail.to.join(", "));
     Ok(Answer::ok(StatusCode::ACCEPTED, message).with_data(&receipt))
 }

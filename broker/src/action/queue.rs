@@ -7,13 +7,16 @@ use chassis::http::Answer;
 use chassis::request::RequestContext;
 use chrono::Utc;
 use contracts::event::CloudEvent;
-use contracts::topology::Topology;
+use contracts::topology::{MAIL_REQUESTED, Topology};
+use contracts::trail::Step;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::PREFERENCE_APPLIED;
 use crate::trail;
 
+/// How steps name this service.
+const SERVICE: &str = "broker";
 /// What events of the broker name as their source.
 const SOURCE: &str = "switchboard/broker";
 
@@ -30,7 +33,16 @@ pub(super) async fn queue<T: Serialize>(
     let mut event = CloudEvent::new(context.id, SOURCE, key, Utc::now(), payload);
     event.traceparent = Some(context.trace.to_string());
     event.requestid = context.given_request_id().map(str::to_owned);
-    publisher.publish(&topology.events, key, &event).await?;
+    let asking = publisher.publish(&topology.events, key, &event);
+    if key == MAIL_REQUESTED {
+        // The trail of a mail begins here; a log entry is seen in the log itself.
+        let step = Step::queued(context.id, SERVICE).event(event.traceparent.clone());
+        let telling = publisher.publish(&topology.events, &step.kind, &step);
+        let (asked, told) = tokio::join!(asking, telling);
+        asked.and(told)?;
+    } else {
+        asking.await?;
+    }
     let applied = HeaderName::from_static(PREFERENCE_APPLIED);
     Ok(Answer::ok(StatusCode::ACCEPTED, format!("Queued: {what}"))
         .with_header(applied, HeaderValue::from_static("respond-async"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::http::Answer;
 use chassis::http::client::{Peer, PeerAnswer, PeerError};
 use chassis::request::RequestContext;
-use contracts::dead_letter::{Kept, Replayed};
+use contracts::dead_letter::{Kept, LetterState, Replayed};
 use contracts::reply::Reply;
 use http::StatusCode;
 use serde_json::json;
@@ -70,11 +70,12 @@ impl LoggerHttp {
     ) -> Result<(), Answer> {
         let path = format!("/dead-letters/{id}/replayed");
         let answer = self.peer.post(&path, &replayed, context, None).await?;
-        if answer.status.is_success() || answer.status == StatusCode::CONFLICT {
-            Ok(())
-        } else {
-            Err(self.refused(&answer))
+        if answer.status == StatusCode::CONFLICT {
+            // Another replay is as good; a discard is not.
+            let Kept { state, .. } = self.kept(context, id).await?;
+            return if state == LetterState::Replayed { Ok(()) } else { Err(self.refused(&answer)) };
         }
+        if answer.status.is_success() { Ok(()) } else { Err(self.refused(&answer)) }
     }
 
     async fn ask_for(&self, context: &RequestContext, id: Uuid) -> Result<PeerAnswer, PeerError> {

@@ -10,7 +10,7 @@ use contracts::log::Entry;
 use contracts::logger::{AppendError, LoggerRequest, LoggerResponse, Stored};
 use contracts::topology::Topology;
 use lapin::message::BasicGetMessage;
-use lapin::options::BasicGetOptions;
+use lapin::options::{BasicGetOptions, QueueDeleteOptions};
 use lapin::{Connection, ConnectionProperties};
 use testkit::proxy::FaultProxy;
 use testkit::{Running, eventually, setting};
@@ -153,6 +153,14 @@ impl Stand {
         }
         connection.close(200, "".into()).await.unwrap();
         messages
+    }
+
+    /// Deletes a queue.
+    pub(crate) async fn delete(&self, queue: &str) {
+        let connection = Connection::connect(&self.rabbitmq, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+        connection.close(200, "".into()).await.unwrap();
     }
 
     /// The one message in a queue.

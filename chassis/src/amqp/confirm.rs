@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::publisher::PublishError;
 use super::server::{CONNECT_TIMEOUT, ConnectError, lost};
 use super::topology;
+use crate::crash;
 
 /// How many requests are taken from the queue at once.
 const BURST: usize = 256;
@@ -143,6 +144,7 @@ impl ConfirmChannel {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let sent = self.channel.basic_publish(exchange, routing_key, options, &body, properties).await;
         drop(body);
+        crash::point("publisher: sent");
         let outcome = match sent {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),

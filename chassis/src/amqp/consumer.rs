@@ -2,7 +2,8 @@
 //!
 //! A batch is whatever is there, up to a maximum: one message on a quiet queue, without a delay, and hundreds
 //! on a busy one ([`session`]). Several are worked on at once ([`batch`]); they are acknowledged in order, each
-//! with one acknowledgement for all of it, after every message of it is done or with the dead letters.
+//! with one acknowledgement for all of it, after every message of it is done or elsewhere. Where a batch is a single
+//! message, each is acknowledged as it ends.
 //!
 //! When the connection, the channel, the consumer or the queue is lost, this makes all of them anew rather
 //! than let lapin recover: a deleted queue and a consumer that the server cancelled are healed the same way as a
@@ -45,6 +46,11 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Whether batches end in the order in which they began: not where each is a single message.
+    fn in_order(self) -> bool {
+        self.batch > 1
+    }
+
     /// How many batches may be worked on at once.
     fn concurrent(self) -> usize {
         usize::from(self.prefetch).div_ceil(self.batch.max(1)).max(1)

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use contracts::dead_letter::Letter;
 use contracts::topology::{Retry, Topology};
 use lapin::BasicProperties;
@@ -76,12 +76,13 @@ impl Onward {
     }
 
     /// Keeps `delivery`, which came from `queue`, with the dead letters; one that comes from there goes to those that
-    /// nobody can read. `Ok` once it is confirmed.
+    /// nobody can read. `Ok` once it is confirmed; told again with the same time it is the same letter.
     pub(super) async fn bury(
         &self,
         queue: &str,
         delivery: &Delivery,
         reason: &str,
+        died_at: DateTime<Utc>,
     ) -> Result<(), PublishError> {
         let mut headers = headers(delivery);
         let attempts = u64::from(delivery.attempt()).saturating_add(delivery.redeliveries());
@@ -89,7 +90,7 @@ impl Onward {
         headers.insert(REASON.into(), text(&reason[..reason.floor_char_boundary(MAX_REASON)]));
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(attempts));
         headers.insert(QUEUE.into(), text(queue));
-        headers.insert(DIED_AT.into(), AMQPValue::LongLongInt(Utc::now().timestamp_millis()));
+        headers.insert(DIED_AT.into(), AMQPValue::LongLongInt(died_at.timestamp_millis()));
         let Topology { dead_queue, unreadable_queue, .. } = &self.0.topology;
         let grave = if queue == dead_queue { unreadable_queue } else { dead_queue };
         self.pass("", grave, headers, delivery).await

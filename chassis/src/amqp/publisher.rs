@@ -64,10 +64,10 @@ impl From<PublishError> for Answer {
     fn from(error: PublishError) -> Self {
         tracing::warn!(%error, "an event was not published");
         match error {
-            PublishError::Unavailable(_) | PublishError::Returned | PublishError::Nacked => {
-                Self::unavailable(NAME)
-            }
-            PublishError::TooSlow => Self::too_slow(NAME),
+            PublishError::Unavailable(_)
+            | PublishError::TooSlow
+            | PublishError::Returned
+            | PublishError::Nacked => Self::unavailable(NAME),
             PublishError::Unwritable(_) => {
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be written")
             }

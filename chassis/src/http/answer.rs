@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use contracts::idempotency::KEY_CONFLICT;
 use contracts::reply::{Invalid, Reply};
 use contracts::validation::Violations;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -54,7 +55,7 @@ impl Answer {
 
     /// 409 for a request that carries the key of another one.
     pub fn key_conflict() -> Self {
-        Self::failed(StatusCode::CONFLICT, "the Idempotency-Key was used before with another payload")
+        Self::failed(StatusCode::CONFLICT, KEY_CONFLICT)
     }
 
     /// 409 for a request that is sent again while the first one is worked on, for so long at most.

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -30,14 +30,18 @@ use crate::retry::Pause;
 const BATCH: i64 = 500;
 /// How long new events may wait when nobody says that they are there.
 const POLL: Duration = Duration::from_secs(1);
+/// Among how many of the oldest a relay looks for what no other one has in hand.
+const WINDOW: i64 = 2000;
+/// For how long a round begins to publish: what is left goes with the next.
+const BEGINS: Duration = Duration::from_secs(8);
 /// How long a round may take. A confirm that does not come takes five seconds.
 const ROUND: Duration = Duration::from_secs(15);
 /// After which PostgreSQL takes the locks from a relay that it does not hear of.
 const ABANDONED: &str = "20s";
 /// After which it gives a statement up.
 const STATEMENT: &str = "5s";
-/// One connection to relay with, one to sweep with, and one that listens.
-const CONNECTIONS: u32 = 3;
+/// Two connections to relay with, one to sweep with, and one that listens.
+const CONNECTIONS: u32 = 4;
 /// How long the connections may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
 /// How long a sent event is kept, for whoever wants to look.
@@ -46,6 +50,8 @@ const KEEP: &str = "1 hour";
 const SWEEP: Duration = Duration::from_secs(30);
 /// How many are removed at once.
 const SWEPT: u64 = 5000;
+/// Up to how many waiting ones are counted.
+const COUNTED: i64 = 1_000_000;
 /// The first part of the key of an entity's lock.
 const LOCKS: i64 = 0x6f75_7462_6f78;
 
@@ -99,7 +105,8 @@ impl Relay {
         });
         let closing = lifecycle.closing();
         lifecycle.background("outbox relay", async move {
-            let work = async { tokio::join!(relay.relay(), relay.listen(), relay.sweep()) };
+            // Two rounds at a time: while one is marked, the next is published.
+            let work = async { tokio::join!(relay.relay(), relay.relay(), relay.listen(), relay.sweep()) };
             closing.run_until_cancelled(Box::pin(work)).await;
             let _ = timeout(CLOSE, relay.pool.close()).await;
             Ok(())
@@ -165,14 +172,14 @@ impl Relay {
 
     /// Publishes all, those of one entity one after the other. An entity whose event fails keeps the rest of them.
     async fn publish(&self, rows: Vec<Row>) -> Round {
-        let taken = rows.len();
+        let (taken, began) = (rows.len(), Instant::now());
         let mut entities: HashMap<String, Vec<Row>> = HashMap::new();
         for row in rows {
             entities.entry(row.entity.clone()).or_default().push(row);
         }
         let each = entities.into_values().map(|rows| async {
             let mut sent = Vec::with_capacity(rows.len());
-            for row in rows {
+            for row in rows.into_iter().take_while(|_| began.elapsed() < BEGINS) {
                 let (seq, written_at) = (row.seq, row.written_at);
                 if let Err(why) = self.publisher.send(&self.exchange, row.into()).await {
                     return (sent, Some(why));
@@ -220,18 +227,13 @@ impl Relay {
             if self.database.is_open()
                 && let Err(error) = self.sweep_once().await
             {
-                tracing::debug!(%error, "the outbox was not swept");
+                tracing::warn!(%error, "the outbox was not swept");
             }
             sleep(wait).await;
         }
     }
 
     async fn sweep_once(&self) -> sqlx::Result<()> {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
-            .fetch_one(&self.pool)
-            .await?;
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is not exact")]
-        self.waiting.set(waiting as f64);
         loop {
             let removed = sqlx::query(
                 "DELETE FROM outbox WHERE seq IN ( \
@@ -243,34 +245,49 @@ impl Relay {
             .execute(&self.pool)
             .await?;
             if removed.rows_affected() < SWEPT {
-                return Ok(());
+                break;
             }
         }
+        // Up to a number at which nobody needs the exact one.
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT FROM outbox WHERE sent_at IS NULL LIMIT $1) AS waiting",
+        )
+        .bind(COUNTED)
+        .fetch_one(&self.pool)
+        .await?;
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is not exact")]
+        self.waiting.set(waiting as f64);
+        Ok(())
     }
 }
 
 /// The oldest events whose entities are now ours, until the transaction ends.
 async fn take(transaction: &mut Transaction<'_, Postgres>) -> sqlx::Result<Vec<Row>> {
-    let entities: Vec<String> = sqlx::query_scalar(
+    // Row by row, the oldest first: the limit ends it before more is locked than is taken.
+    let entities: Vec<(String, i64)> = sqlx::query_as(
         "WITH oldest AS MATERIALIZED ( \
-           SELECT entity FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT $1), \
-         entities AS MATERIALIZED (SELECT DISTINCT entity FROM oldest) \
-         SELECT entity FROM entities WHERE pg_try_advisory_xact_lock(hashtextextended(entity, $2))",
+           SELECT entity, seq FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT $1), \
+         entities AS MATERIALIZED ( \
+           SELECT entity, (SELECT max(seq) FROM oldest) AS last FROM oldest GROUP BY entity ORDER BY min(seq)) \
+         SELECT entity, last FROM entities \
+         WHERE pg_try_advisory_xact_lock(hashtextextended(entity, $2)) LIMIT $3",
     )
-    .bind(BATCH)
+    .bind(WINDOW)
     .bind(LOCKS)
+    .bind(BATCH)
     .fetch_all(&mut **transaction)
     .await?;
-    if entities.is_empty() {
-        return Ok(Vec::new());
-    }
+    let Some(last) = entities.first().map(|(_, last)| *last) else { return Ok(Vec::new()) };
+    let entities: Vec<String> = entities.into_iter().map(|(entity, _)| entity).collect();
     // A new look, now that the entities are ours: what another relay has sent meanwhile is marked by now.
     sqlx::query_as(
         "SELECT seq, entity, id, routing_key, happened_at, traceparent, body, written_at \
-         FROM outbox WHERE sent_at IS NULL AND entity = ANY($1) ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED",
+         FROM outbox WHERE sent_at IS NULL AND seq <= $3 AND entity = ANY($1) \
+         ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(entities)
     .bind(BATCH)
+    .bind(last)
     .fetch_all(&mut **transaction)
     .await
 }

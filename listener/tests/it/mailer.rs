@@ -12,7 +12,7 @@ use chassis::http::Answer;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use testkit::proxy::FaultProxy;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::stand::bind;
@@ -80,8 +80,18 @@ impl Mailer {
     }
 
     /// Answers nothing until what this gives is dropped.
-    pub(crate) fn hold(&self) -> impl Drop + use<> {
-        Arc::clone(&self.gate).try_acquire_many_owned(1000).unwrap()
+    pub(crate) fn hold(&self) -> Held {
+        Held(Arc::clone(&self.gate).try_acquire_many_owned(1000).unwrap())
+    }
+}
+
+/// What keeps a mailer from answering.
+pub(crate) struct Held(OwnedSemaphorePermit);
+
+impl Held {
+    /// Lets so many calls be answered, for good: each that is answered lets one after it.
+    pub(crate) fn release(&mut self, calls: usize) {
+        drop(self.0.split(calls).unwrap());
     }
 }
 

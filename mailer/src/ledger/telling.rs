@@ -20,7 +20,7 @@ pub(super) fn ended(lease: &Lease, end: &End) -> Step {
     let (kind, why) = match end {
         End::Sent => (StepKind::Done, None),
         End::Failed(why) => (StepKind::Failed, Some(why.to_string())),
-        End::Waiting(why) => (StepKind::Deferred, Some(why.clone())),
+        End::Waiting(why) | End::Unknown(why) => (StepKind::Deferred, Some(why.clone())),
     };
     let mut step = step(lease, kind);
     step.details.began = Some(lease.began);

@@ -1,7 +1,7 @@
 //! Writes to the ledger: what waits goes into one transaction.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chassis::crash;
 use chassis::postgres::Database;
@@ -18,8 +18,10 @@ use super::{Call, Claim, ClaimCall, End, Lease, LedgerError, RecordCall, Wanted}
 /// How much one transaction takes.
 const BATCH: usize = 256;
 
-/// A lease that is good for so many times longer than leases are was granted before PostgreSQL's clock was set back.
-const IMPOSSIBLE: f64 = 10.0;
+/// A lease that is good for longer than this, and longer than so many leases, was granted before PostgreSQL's clock was
+/// set back.
+const IMPOSSIBLE: Duration = Duration::from_hours(1);
+const TIMES: u32 = 10;
 
 /// The task that writes.
 pub(super) struct Writer {
@@ -167,7 +169,7 @@ async fn claim(
     let ids = column(|wanted| wanted.id);
     let replays: Vec<Option<Uuid>> = claims.iter().map(|claim| claim.wanted.replay).collect();
     let holders: Vec<Uuid> = claims.iter().map(|_| Uuid::now_v7()).collect();
-    let began = Utc::now();
+    let (began, good_until) = (Utc::now(), Instant::now() + lease);
     let granted: Vec<Granted> = sqlx::query_as(
         "INSERT INTO mails AS mail (id, digest, state, holder, lease_until, replay) \
          SELECT id, digest, 'claimed', holder, now() + make_interval(secs => $5), replay \
@@ -190,7 +192,7 @@ async fn claim(
     .bind(&holders)
     .bind(replays)
     .bind(lease.as_secs_f64())
-    .bind(lease.as_secs_f64() * IMPOSSIBLE)
+    .bind(IMPOSSIBLE.max(lease * TIMES).as_secs_f64())
     .fetch_all(&mut *connection)
     .await?;
     let wanted: HashMap<Uuid, &Wanted> =
@@ -200,7 +202,7 @@ async fn claim(
         .filter_map(|row| {
             let Granted { id, holder, attempts: attempt, doubtful: again } = row;
             let trace = wanted.get(&id)?.trace;
-            Some((id, Claim::Granted(Lease { id, holder, attempt, again, began, trace })))
+            Some((id, Claim::Granted(Lease { id, holder, attempt, again, began, good_until, trace })))
         })
         .collect();
     let refused: Vec<Uuid> = ids.into_iter().filter(|id| !outcomes.contains_key(id)).collect();
@@ -243,12 +245,14 @@ async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::
             // Violations are always JSON.
             End::Failed(why) => ("failed", serde_json::to_string(why).ok()),
             End::Waiting(why) => ("waiting", Some(why.clone())),
+            End::Unknown(why) => ("claimed", Some(why.clone())),
         };
         states.push(state);
         errors.push(error);
     }
     let recorded: Vec<Uuid> = sqlx::query_scalar(
-        "UPDATE mails AS mail SET state = ended.state, error = ended.error, lease_until = NULL, updated_at = now() \
+        "UPDATE mails AS mail SET state = ended.state, error = ended.error, updated_at = now(), \
+           lease_until = CASE ended.state WHEN 'claimed' THEN mail.lease_until END \
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS ended (id, holder, state, error) \
          WHERE mail.id = ended.id AND mail.holder = ended.holder \
          RETURNING ended.holder",

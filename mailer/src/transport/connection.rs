@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chassis::crash;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Ehlo, Mail, Noop, Rcpt, Rset};
@@ -152,6 +153,7 @@ impl Connection {
         self.used = true;
         self.envelope(mail, parameters).await?;
         handed_over.store(true, Ordering::Relaxed);
+        crash::point("transport: to be handed over");
         let reply = match Reply::of(self.smtp.message(mail.bytes()).await) {
             Ok(reply) => reply,
             Err(NoReply::Gone(why)) => return Err(SendError::Unconfirmed(why)),

@@ -69,7 +69,7 @@ impl Keeper {
         (letters[&id].state, letters[&id].decided_why.clone())
     }
 
-    /// From now on a letter is shown only to two at once.
+    /// The next time a letter is shown only to two at once.
     pub(super) fn show_to_two_before_it_is_decided(&self) {
         *self.together.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
     }
@@ -117,6 +117,7 @@ async fn show(State(keeper): State<Keeper>, Path(id): Path<Uuid>) -> Answer {
     let together = keeper.together.lock().unwrap().clone();
     if let Some(together) = together {
         together.wait().await;
+        *keeper.together.lock().unwrap() = None;
     }
     match kept {
         Some(kept) => Answer::ok(StatusCode::OK, "a letter").with_data(&kept),

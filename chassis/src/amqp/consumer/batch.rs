@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::Utc;
 use futures_util::future::{BoxFuture, join_all};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio_util::sync::CancellationToken;
@@ -89,12 +90,14 @@ impl Work {
     /// are left go back into the queue.
     async fn pass_on(&self, batch: &[Delivery], dispositions: &mut [Disposition]) {
         let passed = batch.iter().zip(dispositions).map(async |(delivery, disposition)| {
-            let mut pause = Pause::default();
+            let (mut pause, died_at) = (Pause::default(), Utc::now());
             loop {
                 let passed = match &*disposition {
                     Disposition::Done | Disposition::Requeue => return,
                     Disposition::Later(retry) => self.onward.wait(&self.queue, delivery, retry).await,
-                    Disposition::Dead(reason) => self.onward.bury(&self.queue, delivery, reason).await,
+                    Disposition::Dead(reason) => {
+                        self.onward.bury(&self.queue, delivery, reason, died_at).await
+                    }
                 };
                 let Err(error) = passed else { break };
                 let wait = pause.grow();
@@ -109,7 +112,9 @@ impl Work {
             let id = delivery.message_id().unwrap_or("none");
             let routing_key = delivery.routing_key();
             if let Disposition::Dead(reason) = disposition {
-                tracing::warn!(queue = %self.queue, message_id = id, routing_key, reason, "dead letter");
+                tracing::warn!(queue = %self.queue, message_id = id, routing_key, "dead letter");
+                // It may repeat what is in the message.
+                tracing::debug!(queue = %self.queue, message_id = id, reason, "why it is dead");
             }
         });
         join_all(passed).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contracts::topology::Topology;
 use futures_util::future::FutureExt as _;
-use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt as _};
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
@@ -95,12 +95,12 @@ impl Session {
     ) -> (Ended, usize) {
         let Self { connection, channel, mut consumer } = self;
         let mut lost = pin!(lost(&connection, &channel));
-        let mut in_hand = FuturesOrdered::<AbortOnDropHandle<Finished>>::new();
+        let mut in_hand = InHand::new(flow);
         let mut count = 0;
         // What the session ends with once the batches in hand are finished.
         let mut last = None;
         let ended = loop {
-            if in_hand.is_empty()
+            if in_hand.len() == 0
                 && let Some(ended) = last.take()
             {
                 break ended;
@@ -111,7 +111,7 @@ impl Session {
                     match finished {
                         Ok(finished) => {
                             let settled = tokio::select! {
-                                settled = settle(&finished) => settled,
+                                settled = settle(&finished, flow) => settled,
                                 error = &mut lost => Err(ended_by(&error)),
                             };
                             match settled {
@@ -138,7 +138,7 @@ impl Session {
                     match gather(&mut consumer, next, flow.batch, careful > 0) {
                         Ok((batch, over)) => {
                             if !batch.is_empty() {
-                                in_hand.push_back(work.start(batch));
+                                in_hand.push(work.start(batch));
                             }
                             last = over;
                         }
@@ -167,7 +167,8 @@ fn gather(
                 bytes += delivery.data.len();
                 let delivery = Delivery(delivery);
                 if !careful && delivery.redeliveries() >= SUSPECT {
-                    return Err(Ended::Suspect(delivery.redeliveries()));
+                    let suspect = Ended::Suspect(delivery.redeliveries());
+                    return Ok((batch, Some(suspect)));
                 }
                 batch.push(delivery);
             }
@@ -187,6 +188,45 @@ fn gather(
     }
 }
 
+/// The batches that are worked on: in order, so that one acknowledgement is for all up to it; or, of one message each, as
+/// they end, so that a slow one holds up no other.
+#[derive(Debug)]
+enum InHand {
+    Ordered(FuturesOrdered<AbortOnDropHandle<Finished>>),
+    Any(FuturesUnordered<AbortOnDropHandle<Finished>>),
+}
+
+impl InHand {
+    fn new(flow: Flow) -> Self {
+        if flow.in_order() {
+            Self::Ordered(FuturesOrdered::new())
+        } else {
+            Self::Any(FuturesUnordered::new())
+        }
+    }
+
+    fn push(&mut self, batch: AbortOnDropHandle<Finished>) {
+        match self {
+            Self::Ordered(batches) => batches.push_back(batch),
+            Self::Any(batches) => batches.push(batch),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Ordered(batches) => batches.len(),
+            Self::Any(batches) => batches.len(),
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Finished, tokio::task::JoinError>> {
+        match self {
+            Self::Ordered(batches) => batches.next().await,
+            Self::Any(batches) => batches.next().await,
+        }
+    }
+}
+
 /// Asks the server to send no more. What it sent already, and nobody took, goes back when the
 /// connection closes.
 async fn cancel(channel: &Channel, consumer: &lapin::Consumer) {
@@ -196,8 +236,9 @@ async fn cancel(channel: &Channel, consumer: &lapin::Consumer) {
     }
 }
 
-/// Gives back what is to be tried again and acknowledges the rest at once; gives how many there were.
-async fn settle(finished: &Finished) -> Result<usize, Ended> {
+/// Gives back what is to be tried again and acknowledges the rest at once, with whatever was before it where batches
+/// end in order; gives how many there were.
+async fn settle(finished: &Finished, flow: Flow) -> Result<usize, Ended> {
     let mut done = None;
     for (delivery, disposition) in finished.batch.iter().zip(&finished.dispositions) {
         if *disposition == Disposition::Requeue {
@@ -208,7 +249,7 @@ async fn settle(finished: &Finished) -> Result<usize, Ended> {
         }
     }
     if let Some(last) = done {
-        usable(last.0.acker.ack(BasicAckOptions { multiple: true }).await)?;
+        usable(last.0.acker.ack(BasicAckOptions { multiple: flow.in_order() }).await)?;
         crash::point("consumer: acknowledged");
     }
     Ok(finished.batch.len())
