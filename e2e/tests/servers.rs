@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// How long everything may take to be done.
-const DONE: Duration = Duration::from_secs(60);
+const DONE: Duration = Duration::from_mins(1);
 /// Longer than a publisher waits for a confirm, and what a person waits at most.
 const IN_TIME: Duration = Duration::from_secs(7);
 
@@ -106,7 +106,8 @@ impl Stand {
         let mut found: Vec<_> =
             self.system.entries().await.unwrap().into_iter().map(|(_, name)| name).collect();
         let mut wanted = names.to_vec();
-        (found.sort(), wanted.sort());
+        found.sort();
+        wanted.sort();
         assert_eq!(found, wanted);
         assert_eq!(self.letters().await.unwrap(), json!([]));
     }

@@ -185,7 +185,7 @@ mod tests {
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(got, sent);
         assert!(began.elapsed() >= pause * 19, "{:?}", began.elapsed());
-        proxy.trickle(1, Duration::from_secs(3600));
+        proxy.trickle(1, Duration::from_hours(1));
         client.write_all(&sent).await.unwrap();
         server.read_exact(&mut got[..1]).await.unwrap();
         proxy.restore();

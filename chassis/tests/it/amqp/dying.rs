@@ -119,7 +119,7 @@ async fn consume_and_die(namespace: &str) {
     });
     let _running = running.await;
     // Until it dies of the message, or is killed.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

@@ -3,8 +3,12 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{Connection as _, PgConnection};
+use testkit::eventually;
+use uuid::Uuid;
 
-use super::*;
+use super::Stand;
+use crate::amqp::rabbit::SOON;
 
 /// Whether somebody waits for a lock in the database of this connection.
 async fn somebody_waits(connection: &mut PgConnection) -> bool {
@@ -30,17 +34,16 @@ async fn a_deadlock_costs_the_relay_a_round_and_no_event() {
         sqlx::query(statement).execute(&mut *other).await.unwrap();
     }
     let relay = stand.relay().await;
-    let mut watching = stand.database.connect().await;
-    let watched = tokio::sync::Mutex::new(&mut watching);
+    let watching = tokio::sync::Mutex::new(stand.database.connect().await);
     eventually(SOON, "the relay marks what is confirmed", || async {
-        if somebody_waits(&mut *watched.lock().await).await { Ok(()) } else { Err("nobody waits") }
+        if somebody_waits(&mut *watching.lock().await).await { Ok(()) } else { Err("nobody waits") }
     })
     .await;
     sqlx::query("SELECT FROM outbox FOR UPDATE").execute(&mut *other).await.unwrap();
     other.rollback().await.unwrap();
     stand.is_drained().await;
     eventually(SOON, "the deadlock is counted", || async {
-        if deadlocks(&mut *watched.lock().await).await > 0 { Ok(()) } else { Err("none") }
+        if deadlocks(&mut *watching.lock().await).await > 0 { Ok(()) } else { Err("none") }
     })
     .await;
     // Published in the round that was rolled back, and again: by their ids they are the same three.
