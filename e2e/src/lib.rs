@@ -10,6 +10,7 @@ pub mod catcher;
 pub mod containers;
 pub mod isolated;
 pub mod process;
+pub mod servers;
 pub mod sink;
 pub mod system;
 pub mod tally;

@@ -7,12 +7,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use contracts::idempotency::Key;
 use e2e::isolated::{Isolated, Running};
+use e2e::servers::Servers;
 use e2e::tally::{Books, Tally};
 use serde_json::{Value, json};
 use testkit::{eventually, proxy::FaultProxy};
@@ -55,7 +55,7 @@ struct Asked {
 /// The system, its processes' ids, and what is going on.
 struct Chaos {
     system: Isolated,
-    servers: PathBuf,
+    servers: Servers,
     pids: Mutex<HashMap<&'static str, u32>>,
     asked: Mutex<Asked>,
     /// What ended though nobody killed it.
@@ -172,8 +172,7 @@ impl Chaos {
     /// The process id of one of them, or of a server.
     fn pid(&self, name: &str) -> Option<u32> {
         if SERVERS.contains(&name) {
-            let pid = self.servers.join("service").join(name).join("supervise/pid");
-            return std::fs::read_to_string(pid).ok()?.trim().parse().ok();
+            return self.servers.pid(name);
         }
         self.pids.lock().unwrap().get(name).copied()
     }
@@ -290,37 +289,16 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Starts servers that may be killed: a stack beside the one of the other tests.
-async fn servers(what: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let stack = root.join(".stack-chaos");
-    // Nothing of the stack that the other tests run on.
-    let kept = ["PATH", "HOME", "USER"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let done = Command::new(root.join("dev/stack"))
-        .arg(what)
-        .env_clear()
-        .envs(kept)
-        .env("STACK_DIR", &stack)
-        .env("STACK_PORT_OFFSET", "20000")
-        .env("STACK_DOTENV", "/dev/null")
-        .status()
-        .await
-        .unwrap();
-    assert!(done.success(), "dev/stack {what}: {done}");
-    stack
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
     let minutes = number("CHAOS_MINUTES").unwrap_or(2);
     let seed = number("CHAOS_SEED").unwrap_or_else(|| fastrand::u64(0..1_000_000));
     fastrand::seed(seed);
-    let servers_at = servers("servers").await;
-    testkit::use_stack(&servers_at.join("env"));
+    let servers = Servers::start();
 
     let chaos = Arc::new(Chaos {
         system: Isolated::prepare(&PROCESSES).await,
-        servers: servers_at,
+        servers,
         pids: Mutex::default(),
         asked: Mutex::default(),
         ended: Mutex::default(),
@@ -391,7 +369,6 @@ async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
     if let Ok(chaos) = Arc::try_unwrap(chaos) {
         chaos.system.remove().await;
     }
-    servers("down").await;
 }
 
 /// The trail of everything that was queued says that it is done.

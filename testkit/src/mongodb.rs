@@ -13,6 +13,31 @@ pub async fn drop_database(name: &str) {
     client.database(name).drop().await.expect("the database can be removed");
 }
 
+/// The member of a replica set that the settings name, which is alone in it.
+#[derive(Debug)]
+pub struct Member(Client);
+
+impl Member {
+    /// That of the running stack.
+    pub async fn connect() -> Self {
+        // Also while it is no primary.
+        let url = setting("MONGO_URL").replace("replicaSet=rs0", "directConnection=true");
+        Self(Client::with_uri_str(url).await.expect("MONGO_URL is a connection string"))
+    }
+
+    /// Has it step down, and be nothing else for so many seconds. Then it is elected again: there is nobody else.
+    pub async fn step_down(&self, seconds: u32) {
+        let step_down = doc! { "replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": true };
+        self.0.database("admin").run_command(step_down).await.expect("a primary can step down");
+    }
+
+    /// Whether it is the primary.
+    pub async fn is_primary(&self) -> bool {
+        let hello = self.0.database("admin").run_command(doc! { "hello": 1 }).await.expect("it runs");
+        hello.get_bool("isWritablePrimary").expect("it says what it is")
+    }
+}
+
 /// The entries of a log, to be tampered with.
 #[derive(Debug)]
 pub struct Entries(Collection<Document>);

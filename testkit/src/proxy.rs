@@ -1,9 +1,12 @@
-//! Faults on the wire: a TCP proxy that keeps its port and can cut, stall or restore what goes through it.
+//! Faults on the wire: a TCP proxy that keeps its port and can cut, stall, slow or restore what goes through it, or lose
+//! the server's side of it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -16,6 +19,11 @@ enum Fault {
     Cut,
     /// Connections stay and new ones are taken, but nothing passes: a black hole.
     Stall,
+    /// So many bytes pass at a time, and after them a pause, in each direction: a slow peer.
+    Trickle { bytes: usize, pause: Duration },
+    /// The server's side of every connection is gone, and the client never hears of it: half-open. New ones are taken,
+    /// and are the same.
+    Halve,
 }
 
 /// A proxy in front of a server. Its port stays bound until it is dropped.
@@ -62,7 +70,24 @@ impl FaultProxy {
         self.fault.send_replace(Fault::Stall);
     }
 
-    /// Lets everything pass again.
+    /// Lets so many bytes pass at a time, with a pause after them, in each direction: everything arrives, and late.
+    ///
+    /// # Panics
+    ///
+    /// With no bytes: that is [`Self::stall`].
+    pub fn trickle(&self, bytes: usize, pause: Duration) {
+        assert!(bytes > 0, "a trickle of nothing");
+        self.fault.send_replace(Fault::Trickle { bytes, pause });
+    }
+
+    /// Drops the server's side of every connection, and keeps the client's open, without a word: as when the server's
+    /// machine, or a firewall between, has lost them. They stay like that, also when the proxy is restored, until they
+    /// are cut.
+    pub fn halve(&self) {
+        self.fault.send_replace(Fault::Halve);
+    }
+
+    /// Lets everything pass again; what was halved before stays so.
     pub fn restore(&self) {
         self.fault.send_replace(Fault::None);
     }
@@ -76,46 +101,110 @@ impl Drop for FaultProxy {
 }
 
 /// Carries one connection until it ends or is cut.
-async fn carry(client: TcpStream, upstream: SocketAddr, mut fault: watch::Receiver<Fault>) {
+async fn carry(mut client: TcpStream, upstream: SocketAddr, fault: watch::Receiver<Fault>) {
     // With no linger a dropped socket is reset, as when a process dies or a firewall says no.
     let _ = client.set_zero_linger();
-    let mut gone = fault.clone();
-    let connection = async {
-        if !passes(&mut fault).await {
-            return;
+    let mut broken = fault.clone();
+    let halved = tokio::select! {
+        () = connect(&mut client, upstream, fault) => false,
+        fault = broken.wait_for(|fault| matches!(fault, Fault::Cut | Fault::Halve)) => {
+            fault.is_ok_and(|fault| *fault == Fault::Halve)
         }
-        let Ok(server) = TcpStream::connect(upstream).await else { return };
-        let _ = (client.set_nodelay(true), server.set_nodelay(true), server.set_zero_linger());
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
-        let (up, down) = (fault.clone(), fault.clone());
-        tokio::join!(
-            copy(&mut from_client, &mut to_server, up),
-            copy(&mut from_server, &mut to_client, down)
-        );
     };
-    tokio::select! {
-        () = connection => {}
-        _ = gone.wait_for(|fault| *fault == Fault::Cut) => {}
+    if halved {
+        // What the client sends is taken by the buffers of its socket, as with a machine that is gone, and nobody reads it.
+        let _ = broken.wait_for(|fault| *fault == Fault::Cut).await;
     }
 }
 
-/// Waits while stalled; false once cut.
-async fn passes(fault: &mut watch::Receiver<Fault>) -> bool {
-    matches!(fault.wait_for(|fault| *fault != Fault::Stall).await.map(|fault| *fault), Ok(Fault::None))
+/// Carries one connection until it ends.
+async fn connect(client: &mut TcpStream, upstream: SocketAddr, mut fault: watch::Receiver<Fault>) {
+    if pace(&mut fault).await.is_none() {
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(upstream).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true), server.set_zero_linger());
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let (up, down) = (fault.clone(), fault);
+    tokio::join!(copy(&mut from_client, &mut to_server, up), copy(&mut from_server, &mut to_client, down));
 }
 
-async fn copy(
-    from: &mut tokio::net::tcp::OwnedReadHalf,
-    to: &mut tokio::net::tcp::OwnedWriteHalf,
-    mut fault: watch::Receiver<Fault>,
-) {
+/// How many bytes may pass now, and how long is to be waited after them; waits while stalled. `None` once it is broken.
+async fn pace(fault: &mut watch::Receiver<Fault>) -> Option<(usize, Duration)> {
+    match *fault.wait_for(|fault| *fault != Fault::Stall).await.ok()? {
+        Fault::None => Some((usize::MAX, Duration::ZERO)),
+        Fault::Trickle { bytes, pause } => Some((bytes, pause)),
+        Fault::Cut | Fault::Stall | Fault::Halve => None,
+    }
+}
+
+async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, mut fault: watch::Receiver<Fault>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if !passes(&mut fault).await || to.write_all(&buffer[..read]).await.is_err() {
-            return;
+        let mut left = &buffer[..read];
+        while !left.is_empty() {
+            let Some((bytes, pause)) = pace(&mut fault).await else { return };
+            let (now, later) = left.split_at(bytes.min(left.len()));
+            if to.write_all(now).await.is_err() {
+                return;
+            }
+            left = later;
+            if !pause.is_zero() {
+                // Until then, or until another fault takes the place of this one.
+                let _ = tokio::time::timeout(pause, fault.changed()).await;
+            }
         }
     }
     // The other side learns of the end, and may go on sending.
     let _ = to.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// A connection through a proxy, and what is behind it.
+    async fn connected() -> (FaultProxy, TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let proxy = FaultProxy::start(listener.local_addr().unwrap()).await;
+        let client = TcpStream::connect(proxy.address()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (proxy, client, server)
+    }
+
+    #[tokio::test]
+    async fn a_trickle_brings_everything_late_and_ends_at_once_when_restored() {
+        let (proxy, mut client, mut server) = connected().await;
+        let pause = Duration::from_millis(5);
+        proxy.trickle(10, pause);
+        let (sent, mut got) = ([7; 200], [0; 200]);
+        let began = Instant::now();
+        client.write_all(&sent).await.unwrap();
+        server.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, sent);
+        assert!(began.elapsed() >= pause * 19, "{:?}", began.elapsed());
+        proxy.trickle(1, Duration::from_hours(1));
+        client.write_all(&sent).await.unwrap();
+        server.read_exact(&mut got[..1]).await.unwrap();
+        proxy.restore();
+        server.read_exact(&mut got[1..]).await.unwrap();
+        assert_eq!(got, sent);
+    }
+
+    #[tokio::test]
+    async fn of_a_halved_connection_only_the_server_hears_the_end() {
+        let (proxy, mut client, mut server) = connected().await;
+        proxy.halve();
+        assert!(!matches!(server.read(&mut [0]).await, Ok(1..)), "the server's side is over");
+        client.write_all(b"is anybody there").await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_millis(100), client.read(&mut [0])).await;
+        assert!(heard.is_err(), "the client hears nothing: {heard:?}");
+        proxy.restore();
+        let heard = tokio::time::timeout(Duration::from_millis(100), client.read(&mut [0])).await;
+        assert!(heard.is_err(), "and nothing later: {heard:?}");
+        proxy.cut();
+        assert!(client.read(&mut [0]).await.is_err(), "until it is cut");
+    }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 /// that ended without an acknowledgement, also those that waited in the buffer of a consumer whose
 /// connection broke; so it is far above what outages cost, and yet ends a message that kills its consumer. The
 /// same as RabbitMQ 4 has where none is given.
-const DELIVERY_LIMIT: i64 = 20;
+pub(super) const DELIVERY_LIMIT: u64 = 20;
 
 /// Why not everything is declared.
 #[derive(Debug, Error)]
@@ -64,8 +64,9 @@ impl<'a> Queue<'a> {
     /// it has arrived there. `at-least-once` wants `reject-publish`: without a length limit it rejects nothing.
     fn work(name: &'a str, dead: &str) -> Self {
         let mut queue = Self::quorum(name);
+        let limit = i64::try_from(DELIVERY_LIMIT).unwrap_or(i64::MAX);
         queue.arguments.extend([
-            ("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)),
+            ("x-delivery-limit", AMQPValue::LongLongInt(limit)),
             ("x-dead-letter-exchange", text("")),
             ("x-dead-letter-routing-key", text(dead)),
             ("x-dead-letter-strategy", text("at-least-once")),

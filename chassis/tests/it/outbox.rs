@@ -1,5 +1,7 @@
 //! The outbox, on a real PostgreSQL and a real RabbitMQ.
 
+mod faults;
+
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;

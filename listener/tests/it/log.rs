@@ -1,7 +1,7 @@
 //! What is published ends as an entry.
 
 use chassis::amqp::Publisher;
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::event::CloudEvent;
 use contracts::log::{Level, LogPayload};
 use lapin::BasicProperties;
@@ -77,5 +77,42 @@ async fn a_message_that_comes_again_is_stored_once() {
     })
     .await;
     listener.stop().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn an_event_of_a_clock_that_jumped_is_stored_with_its_own_time_and_harms_no_neighbour() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    let held = stand.logger.hold();
+    stand.fill(0, 10).await;
+    // Before our era, 1970, a year with five digits, and the first and the last that there are.
+    let seconds = [-70_000_000_000, 0, 253_402_300_800, -8_334_601_228_800, 8_210_266_876_799];
+    for second in seconds {
+        let time = DateTime::from_timestamp(second, 0).unwrap();
+        let data = json!({"name": format!("at {second}"), "data": 1});
+        let event = CloudEvent::new(Uuid::now_v7(), "switchboard/test", "log.info", time, data);
+        let body = serde_json::to_vec(&event).unwrap();
+        stand.send(&stand.topology.events, "log.info", &body, BasicProperties::default()).await;
+    }
+    // Of a bare message it is in a property: 1970, and what is no time at all.
+    for second in [0, u64::MAX] {
+        let properties = BasicProperties::default().with_timestamp(second);
+        let body = format!(r#"{{"name":"bare {second}","data":1}}"#);
+        stand.send(&stand.topology.logs_topic, "log.INFO", body.as_bytes(), properties).await;
+    }
+    stand.fill(10, 20).await;
+    drop(held);
+    stand.logger.has(20 + seconds.len() + 2).await;
+    for second in seconds {
+        let stored = stand.logger.entry(&format!("at {second}")).await;
+        assert_eq!(stored.at.timestamp(), second);
+    }
+    assert_eq!(stand.logger.entry("bare 0").await.at.timestamp(), 0);
+    let nonsense = stand.logger.entry(&format!("bare {}", u64::MAX)).await;
+    assert!((Utc::now() - nonsense.at).abs() < TimeDelta::minutes(1));
+    listener.stop().await;
+    stand.is_done().await;
+    assert!(stand.logger.letters().is_empty());
     stand.clean().await;
 }

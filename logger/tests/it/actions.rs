@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use contracts::dead_letter::Letter;
 use contracts::log::Entry;
 use contracts::trail::{Details, State, Step, StepKind, Trail};
@@ -125,6 +125,34 @@ async fn an_action_without_steps_or_entry_is_as_its_newest_letter_says() {
     logger.client().append(&context(), entry).await.unwrap();
     let done = trail(&logger, id).await;
     assert_eq!((done.state, done.error), (State::Done, None));
+    logger.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_done_is_done_whatever_the_clocks_of_those_who_tell_it_say() {
+    let logger = Logger::start().await;
+    // Younger than the retention, which goes by these times too; and a year with five digits.
+    let (past, future) = (now() - TimeDelta::days(20), DateTime::from_timestamp(253_402_300_800, 0).unwrap());
+    let id = Uuid::now_v7();
+    let done = Step { at: past, ..step(id, StepKind::Done, 0) };
+    let retrying = Step { at: future, ..step(id, StepKind::Retrying, 0) };
+    logger.record(&[step(id, StepKind::Queued, 0), retrying, done]).await;
+    let trail_of_mail = trail(&logger, id).await;
+    assert_eq!((trail_of_mail.state, trail_of_mail.steps.len()), (State::Done, 3));
+    assert_eq!(trail_of_mail.steps[2].at, future);
+
+    let entries = [past, future].map(|at| Entry { at, via: "queue".into(), ..plain("jumped") });
+    let ids = entries.clone().map(|entry| entry.id);
+    let stored = logger.client().append_all(&context(), entries.to_vec()).await.unwrap();
+    assert!(stored.iter().all(Result::is_ok), "{stored:?}");
+    for (id, at) in ids.into_iter().zip([past, future]) {
+        let trail = trail(&logger, id).await;
+        let queued = trail.steps.iter().find(|step| step.kind == StepKind::Queued).unwrap();
+        assert_eq!((trail.state, queued.at), (State::Done, at));
+    }
+    let page = logger.get("/logs").await;
+    let times: Vec<_> = page.body["data"]["entries"].as_array().unwrap().iter().map(|e| &e["id"]).collect();
+    assert_eq!(times, [&json!(ids[1]), &json!(ids[0])], "the newest first");
     logger.stop().await;
 }
 

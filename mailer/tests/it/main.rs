@@ -7,6 +7,7 @@ mod fake;
 mod faults;
 mod ledger;
 mod refusals;
+mod rolled_back;
 mod service;
 mod stale;
 mod telling;

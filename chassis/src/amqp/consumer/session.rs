@@ -1,5 +1,6 @@
 //! One connection of a consumer, from the declaration of the topology to its end.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,14 +19,15 @@ use tokio_util::task::AbortOnDropHandle;
 use super::batch::{Finished, Work};
 use super::{Delivery, Disposition, Flow};
 use crate::amqp::server::{ConnectError, Server, close, lost};
-use crate::amqp::topology;
+use crate::amqp::topology::{self, DELIVERY_LIMIT};
 use crate::crash;
 
 /// How many bytes of bodies at most make a batch, so that it fits into a frame of the logger's RPC.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// From how many deliveries on a message is taken alone. Far below the delivery limit of the queues: each return to
-/// taking many costs the neighbours one more.
-const SUSPECT: u64 = 5;
+/// taking many costs the neighbours one more. At the limit itself it is taken as it comes: to be taken alone it has to be
+/// given back, and that would be its end, untried.
+const SUSPECT: Range<u64> = 5..DELIVERY_LIMIT;
 /// How long the server may take to cancel a consumer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -166,7 +168,7 @@ fn gather(
             Some(Ok(delivery)) => {
                 bytes += delivery.data.len();
                 let delivery = Delivery(delivery);
-                if !careful && delivery.redeliveries() >= SUSPECT {
+                if !careful && SUSPECT.contains(&delivery.redeliveries()) {
                     let suspect = Ended::Suspect(delivery.redeliveries());
                     return Ok((batch, Some(suspect)));
                 }

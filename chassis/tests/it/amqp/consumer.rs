@@ -20,8 +20,9 @@ const GATE: u32 = 1000;
 /// A consumer that notes the bodies it was given.
 pub(super) struct Reader {
     pub(super) running: Running,
-    standing: Standing,
-    bodies: Arc<Mutex<Vec<String>>>,
+    pub(super) standing: Standing,
+    /// In the order in which they were read, as often as they were.
+    pub(super) bodies: Arc<Mutex<Vec<String>>>,
     /// A batch is done when it gets a permit.
     gate: Arc<Semaphore>,
 }
@@ -57,7 +58,7 @@ impl Reader {
         reader
     }
 
-    async fn is_consuming(&self) {
+    pub(super) async fn is_consuming(&self) {
         eventually(SOON, "the consumer", || async { self.standing.check() }).await;
     }
 
@@ -75,7 +76,7 @@ impl Reader {
     }
 
     /// Closes the gate until what this gives is dropped.
-    fn hold(&self) -> impl Drop + use<> {
+    pub(super) fn hold(&self) -> impl Drop + use<> {
         Arc::clone(&self.gate).try_acquire_many_owned(GATE).unwrap()
     }
 }
@@ -84,11 +85,11 @@ fn dead_of_it() -> Disposition {
     Disposition::Dead("it is poison".to_owned())
 }
 
-fn texts(from: usize, to: usize) -> impl Iterator<Item = String> {
+pub(super) fn texts(from: usize, to: usize) -> impl Iterator<Item = String> {
     (from..to).map(|i| format!("message {i}"))
 }
 
-async fn fill(rabbit: &Rabbit, from: usize, to: usize) {
+pub(super) async fn fill(rabbit: &Rabbit, from: usize, to: usize) {
     for text in texts(from, to) {
         rabbit.put(&rabbit.topology.log_queue, &text, BasicProperties::default()).await;
     }

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use chassis::amqp::{PublishError, Publisher};
 use chassis::http::Answer;
 use futures_util::future::join_all;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use testkit::{Running, eventually};
 
 use super::rabbit::{Rabbit, SOON, event};
 
-async fn publisher(rabbit: &Rabbit) -> (Running, Publisher) {
+pub(super) async fn publisher(rabbit: &Rabbit) -> (Running, Publisher) {
     let mut started = None;
     let running = Running::start(async |lifecycle| {
         started = Some(Publisher::start(&rabbit.url, rabbit.topology.clone(), &lifecycle)?);
@@ -58,6 +58,60 @@ async fn only_the_publisher_of_a_message_without_a_queue_is_told_so() {
             (key, result) => panic!("{key}: {result:?}"),
         }
     }
+    running.stop().await;
+    rabbit.clean().await;
+}
+
+/// How many messages the queue of the next test takes.
+const FULL: usize = 5;
+
+/// A queue of the test's own that refuses what is too much, for everything `full.…`. It goes with the test's connection.
+async fn small_queue(rabbit: &Rabbit) -> String {
+    let name = rabbit.topology.log_queue.replace("log", "small");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(i64::try_from(FULL).unwrap()));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let channel = rabbit.channel().await;
+    channel.queue_declare(name.as_str().into(), options, arguments).await.unwrap();
+    let (exchange, key) = (rabbit.topology.events.as_str().into(), "full.*".into());
+    let options = QueueBindOptions::default();
+    channel.queue_bind(name.as_str().into(), exchange, key, options, FieldTable::default()).await.unwrap();
+    name
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_publisher_of_a_message_that_a_queue_refuses_is_told_so() {
+    let rabbit = Rabbit::start().await;
+    let (running, publisher) = publisher(&rabbit).await;
+    rabbit.publishes(&publisher).await;
+    let small = small_queue(&rabbit).await;
+    let (publisher, topology) = (&publisher, &rabbit.topology);
+    let published = join_all((0..700).map(|i| async move {
+        let key = if i % 7 == 3 { "full.up" } else { "log.info" };
+        (key, publisher.publish(&topology.events, key, &event("x")).await)
+    }))
+    .await;
+    let (mut taken, mut refused) = (0, 0);
+    for (key, result) in published {
+        match (key, result) {
+            ("log.info", Ok(())) => {}
+            ("full.up", Ok(())) => taken += 1,
+            ("full.up", Err(error @ PublishError::Nacked)) => {
+                assert_eq!(Answer::from(error).status().as_u16(), 503);
+                refused += 1;
+            }
+            (key, result) => panic!("{key}: {result:?}"),
+        }
+    }
+    assert_eq!(taken + refused, 100);
+    assert!(refused > 0);
+    // What was confirmed is there, and nothing that was refused.
+    rabbit.counts(&small, taken).await;
+    // With room again, the same is confirmed.
+    let purge = QueuePurgeOptions::default();
+    rabbit.channel().await.queue_purge(small.as_str().into(), purge).await.unwrap();
+    publisher.publish(&topology.events, "full.up", &event("x")).await.unwrap();
     running.stop().await;
     rabbit.clean().await;
 }
