@@ -75,7 +75,7 @@ async fn a_message_that_dies_while_the_dead_queue_is_deleted_waits_until_it_is_t
         drop(held);
         reader.has_read(texts(round * 10, round * 10 + 10)).await;
         // Nobody but the consumer declares it again.
-        eventually(SOON, "the dead queue", || rabbit.count(dead)).await;
+        rabbit.counts(dead, 1).await;
         assert_eq!(rabbit.take(dead).await.delivery.data, b"poison");
     }
     reader.running.stop().await;
@@ -149,7 +149,7 @@ async fn a_message_that_kills_its_process_is_dead_at_last_and_takes_no_neighbour
     };
     let (mut process, mut deaths) = (start(), 0);
     let dead = rabbit.topology.dead_queue.as_str();
-    while rabbit.count(dead).await != Ok(1) {
+    while rabbit.count(dead).await == Ok(0) {
         if let Ok(status) = tokio::time::timeout(SOON / 100, process.wait()).await {
             assert_eq!(status.unwrap().code(), None, "it dies of a signal");
             deaths += 1;
