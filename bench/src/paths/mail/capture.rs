@@ -30,11 +30,16 @@ pub(super) async fn mail(setup: &Setup, payload: &Value) -> anyhow::Result<Vec<u
     command.env("PORT", port.to_string()).env("MAIL_PORT", smtp_port.to_string());
     let mailer = Started::start(command.stdout(Stdio::null()))?;
     let address = (Ipv4Addr::LOCALHOST, port);
-    let connect = async || TcpStream::connect(address).await.ok();
-    let mut stream = until("the mailer answers", PATIENCE, connect).await?;
-    stream.write_all(&load::post("/send", "connection: close\r\n", &payload.to_string())).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
+    let request = load::post("/send", "connection: close\r\n", &payload.to_string());
+    let ask = async || {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        stream.write_all(&request).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        // Until it has seen its ledger.
+        (!answer.starts_with("HTTP/1.1 503")).then_some(answer)
+    };
+    let answer = until("the mailer answers", PATIENCE, ask).await?;
     if !answer.starts_with("HTTP/1.1 202") {
         bail!("the mailer did not take a mail: {answer}");
     }
