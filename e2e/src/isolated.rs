@@ -19,7 +19,7 @@ use tokio::process::Child;
 use url::Url;
 use uuid::Uuid;
 
-use crate::process::{command, free_port};
+use crate::process::{command, held_port};
 use crate::sink;
 
 /// How long a mail waits after each attempt, in milliseconds.
@@ -75,9 +75,14 @@ impl Running {
 impl Isolated {
     /// The system, with nothing running yet; the replicas of a service are called `broker`, `broker 2`, ….
     pub async fn prepare(processes: &[&str]) -> Self {
-        let ports: HashMap<_, _> = processes.iter().map(|name| ((*name).to_owned(), free_port())).collect();
-        let mut ports = ports;
-        ports.insert("rpc".to_owned(), free_port());
+        // Held until the proxies have theirs: else one of them may get the port of a process.
+        let names = processes.iter().copied().chain(["rpc"]);
+        let (ports, held): (HashMap<_, _>, Vec<_>) = names
+            .map(|name| {
+                let (port, held) = held_port();
+                ((name.to_owned(), port), held)
+            })
+            .unzip();
         let (users, ledger) = (TestDatabase::create("DSN").await, TestDatabase::create("DSN").await);
         let namespace = namespace();
         let mut hops = HashMap::new();
@@ -89,6 +94,7 @@ impl Isolated {
             hop((*name).to_owned(), format!("127.0.0.1:{}", ports[*name])).await;
         }
         hop("rpc".to_owned(), format!("127.0.0.1:{}", ports["rpc"])).await;
+        drop(held);
         let journal = std::env::temp_dir().join(format!("switchboard-{namespace}mails"));
         let mongo = namespace.replace('-', "_");
         Self { namespace, users, ledger, hops, mongo, ports, journal, client: Client::default() }

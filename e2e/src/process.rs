@@ -18,8 +18,13 @@ pub struct Process {
 
 /// A port that is free now.
 pub fn free_port() -> u16 {
+    held_port().0
+}
+
+/// A port that nobody else gets until what holds it is dropped.
+pub fn held_port() -> (u16, TcpListener) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    (listener.local_addr().expect("a bound listener has an address").port(), listener)
 }
 
 /// The binary of a service, beside the tests' own.
