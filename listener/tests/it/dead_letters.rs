@@ -142,7 +142,13 @@ async fn a_message_that_came_again_and_again_takes_no_neighbour_along() {
     let channel = stand.channel().await;
     for _ in 0..6 {
         let queue = stand.topology.log_queue.as_str();
-        let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap().unwrap();
+        // What was given back is there again a moment later, at the head.
+        let got = eventually(SOON, "the suspect", || async {
+            let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await;
+            got.map_err(|error| error.to_string())?.ok_or_else(|| "the queue is empty".to_owned())
+        })
+        .await;
+        assert_eq!(got.delivery.properties.message_id().as_ref().unwrap().as_str(), "suspect");
         got.delivery.acker.reject(BasicRejectOptions { requeue: true }).await.unwrap();
     }
     let held = stand.logger.hold();
