@@ -8,6 +8,8 @@ use testkit::setting;
 /// The stack, with its own PostgreSQL, RabbitMQ and MongoDB, on ports of its own. Dropped, it is brought down. From its
 /// start on, this process' settings are its own.
 ///
+/// The ports are below those that outgoing connections take (from 32768 on Linux).
+///
 /// One process at a time may have it: `.config/nextest.toml` sees to that. Where another checkout on this machine has one
 /// too, `CHAOS_PORT_OFFSET` moves the ports.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl Servers {
 
     /// Runs a command of the stack; whether it succeeded.
     fn stack(&self, what: &str) -> bool {
-        let offset = std::env::var("CHAOS_PORT_OFFSET").unwrap_or_else(|_| "20000".to_owned());
+        let offset = std::env::var("CHAOS_PORT_OFFSET").unwrap_or_else(|_| "3000".to_owned());
         // Nothing of the stack that the other tests run on.
         let kept =
             ["PATH", "HOME", "USER"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
