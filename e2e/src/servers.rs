@@ -38,7 +38,7 @@ impl Servers {
 
     /// Runs a command of the stack; whether it succeeded.
     fn stack(&self, what: &str) -> bool {
-        let offset = std::env::var("CHAOS_PORT_OFFSET").unwrap_or_else(|_| "3000".to_owned());
+        let offset = std::env::var("CHAOS_PORT_OFFSET").unwrap_or_else(|_| "4000".to_owned());
         // Nothing of the stack that the other tests run on.
         let kept =
             ["PATH", "HOME", "USER"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
