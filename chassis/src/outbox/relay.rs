@@ -1,8 +1,8 @@
 //! Brings events from the outbox to RabbitMQ.
 //!
-//! Every replica of a service runs one, and they share the work: a round takes the oldest events, of entities that
-//! no other relay has in hand (an advisory lock each, so that one entity's events stay in order), publishes them,
-//! and marks those that were confirmed. All of it is one transaction, so that a relay which dies leaves its
+//! Every replica of a service runs one, two rounds at a time. A round takes the oldest events, of entities that no
+//! other round has in hand (an advisory lock each, so that one entity's events stay in order), publishes them, and
+//! marks those that were confirmed. All of it is one transaction, so that a relay which dies leaves its
 //! events to the next as soon as PostgreSQL notices. A commit with new events wakes it; where the word is lost, it
 //! looks again after [`POLL`].
 
