@@ -35,5 +35,7 @@ pub(super) async fn queue(
     payload: LogPayload,
 ) -> Result<Answer, Answer> {
     let what = payload.name.clone();
-    queue::queue(publisher, topology, context, log_key(payload.level), payload, &what).await
+    let key = log_key(payload.level);
+    // What became of an entry is seen in the log itself.
+    queue::queue(publisher, topology, context, key, payload, &what, None).await
 }

@@ -7,10 +7,14 @@ use chassis::http::Answer;
 use chassis::request::RequestContext;
 use contracts::mail::MailPayload;
 use contracts::topology::{MAIL_REQUESTED, Topology};
+use contracts::trail::Step;
 use http::StatusCode;
 
 use super::queue;
 use crate::clients::MailerClient;
+
+/// How steps name this service.
+const SERVICE: &str = "broker";
 
 /// Sends the mail; the answer comes after the mail server has taken it.
 pub(super) async fn send(
@@ -32,5 +36,6 @@ pub(super) async fn queue(
     mail: &MailPayload,
 ) -> Result<Answer, Answer> {
     let what = format!("mail to {}", mail.to.join(", "));
-    queue::queue(publisher, topology, context, MAIL_REQUESTED, mail, &what).await
+    let first = Step::queued(context.id, SERVICE);
+    queue::queue(publisher, topology, context, MAIL_REQUESTED, mail, &what, Some(first)).await
 }

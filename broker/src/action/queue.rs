@@ -7,7 +7,7 @@ use chassis::http::Answer;
 use chassis::request::RequestContext;
 use chrono::Utc;
 use contracts::event::CloudEvent;
-use contracts::topology::{MAIL_REQUESTED, Topology};
+use contracts::topology::Topology;
 use contracts::trail::Step;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -15,13 +15,11 @@ use serde::Serialize;
 use super::PREFERENCE_APPLIED;
 use crate::trail;
 
-/// How steps name this service.
-const SERVICE: &str = "broker";
 /// What events of the broker name as their source.
 const SOURCE: &str = "switchboard/broker";
 
 /// Publishes `payload` as the event that asks for the action, `what` for a person; the answer comes after RabbitMQ has
-/// confirmed it.
+/// confirmed it, and with it the `first` step of the action's trail, where it has one.
 pub(super) async fn queue<T: Serialize>(
     publisher: &Publisher,
     topology: &Topology,
@@ -29,14 +27,14 @@ pub(super) async fn queue<T: Serialize>(
     key: &str,
     payload: T,
     what: &str,
+    first: Option<Step>,
 ) -> Result<Answer, Answer> {
     let mut event = CloudEvent::new(context.id, SOURCE, key, Utc::now(), payload);
     event.traceparent = Some(context.trace.to_string());
     event.requestid = context.given_request_id().map(str::to_owned);
     let asking = publisher.publish(&topology.events, key, &event);
-    if key == MAIL_REQUESTED {
-        // The trail of a mail begins here; a log entry is seen in the log itself.
-        let step = Step::queued(context.id, SERVICE).event(event.traceparent.clone());
+    if let Some(step) = first {
+        let step = step.event(event.traceparent.clone());
         let telling = publisher.publish(&topology.events, &step.kind, &step);
         let (asked, told) = tokio::join!(asking, telling);
         asked.and(told)?;
