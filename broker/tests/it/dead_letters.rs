@@ -140,7 +140,8 @@ async fn a_letter_may_be_replayed_with_another_body() {
 
 #[tokio::test]
 async fn only_dead_letters_of_queues_of_our_own_are_replayed() {
-    let (stand, keeper, broker) = stand().await;
+    // RabbitMQ is not even asked.
+    let (stand, keeper, broker) = on(Stand::alone().await).await;
     let foreign = keeper.keep(letter("somebody.elses")).id;
     let dead = keeper.keep(letter(&stand.topology.dead_queue)).id;
     let discarded = keeper.keep_as(letter(&stand.topology.log_queue), LetterState::Discarded).id;
@@ -166,7 +167,6 @@ async fn only_dead_letters_of_queues_of_our_own_are_replayed() {
     }
     assert_eq!(post(&broker, "/7/replay", &json!({})).await.status, 400);
     assert_eq!(keeper.state(foreign).0, LetterState::Dead);
-    testkit::rabbitmq::clean(&stand.topology).await;
 }
 
 #[tokio::test]
