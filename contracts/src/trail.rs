@@ -23,8 +23,11 @@ const SOURCE: &str = "switchboard/";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepKind {
-    /// It is in its queue.
+    /// It was accepted, and is in its queue.
     Queued,
+    /// Whoever brings it about has it in hand: an attempt has begun. Never told by itself: it is read from the step that
+    /// the attempt ended with.
+    Delivered,
     /// An attempt has failed; whether there is another is in the next step.
     Deferred,
     /// It is tried again when it is due.
@@ -45,8 +48,9 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Queued,
+        Self::Delivered,
         Self::Deferred,
         Self::Retrying,
         Self::Resent,
@@ -61,6 +65,7 @@ impl StepKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
+            Self::Delivered => "delivered",
             Self::Deferred => "deferred",
             Self::Retrying => "retrying",
             Self::Resent => "resent",
@@ -137,6 +142,15 @@ impl Step {
     pub fn queued(action: Uuid, service: &str) -> Self {
         let number = u128::from(Utc::now().timestamp_millis().unsigned_abs());
         Self::new(action, "mail", StepKind::Queued, number, service)
+    }
+
+    /// The step that the attempt began, where this one says how it ended.
+    fn delivered(&self) -> Option<Self> {
+        let (at, attempt) = (self.details.began?, self.details.attempt);
+        let number = attempt.unwrap_or_default().into();
+        let mut step = Self::new(self.action, &self.name, StepKind::Delivered, number, &self.service);
+        step.details.attempt = attempt;
+        Some(Self { at, trace_id: self.trace_id.clone(), ..step })
     }
 
     /// The event that tells of the step, with its own type as the routing key: `mail.sent`, `mail.retrying`.
@@ -218,7 +232,7 @@ impl State {
                 StepKind::Queued | StepKind::Replayed => Self::Queued,
                 StepKind::Deferred | StepKind::Retrying => Self::Retrying,
                 StepKind::Failed | StepKind::Dead | StepKind::Discarded => Self::Dead,
-                StepKind::Resent => state.unwrap_or(Self::Queued),
+                StepKind::Delivered | StepKind::Resent => state.unwrap_or(Self::Queued),
             });
         }
         state
@@ -245,6 +259,8 @@ pub struct Trail {
 impl Trail {
     /// The trail of the action with this id and these steps, in any order; `None` where there are none.
     pub fn of(id: Uuid, mut steps: Vec<Step>) -> Option<Self> {
+        let delivered: Vec<_> = steps.iter().filter_map(Step::delivered).collect();
+        steps.extend(delivered);
         steps.sort_by_key(|step| (step.at, step.kind));
         let state = State::of(&steps)?;
         let action = steps.first()?.name.clone();
@@ -307,6 +323,30 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_is_delivered_when_it_began() {
+        use StepKind::*;
+        let (id, start) = (Uuid::now_v7(), Utc::now());
+        let after = |ms| start + chrono::TimeDelta::milliseconds(ms);
+        let ended = |kind, number, at| {
+            let details = Details { attempt: Some(number), began: Some(after(at)), ..Details::default() };
+            Step { at: after(at + 5), details, ..Step::new(id, "mail", kind, number.into(), "mailer") }
+        };
+        let queued = Step { at: start, ..Step::queued(id, "broker") };
+        let trail = Trail::of(id, vec![ended(Done, 2, 20), ended(Deferred, 1, 10), queued]).unwrap();
+        let steps: Vec<_> = trail.steps.iter().map(|step| (step.kind, step.details.attempt)).collect();
+        let expected = [
+            (Queued, None),
+            (Delivered, Some(1)),
+            (Deferred, Some(1)),
+            (Delivered, Some(2)),
+            (Done, Some(2)),
+        ];
+        assert_eq!(steps, expected);
+        assert_eq!((trail.steps[1].at, trail.steps[1].service.as_str()), (after(10), "mailer"));
+        assert_ne!(trail.steps[1].id, trail.steps[3].id);
+    }
+
+    #[test]
     fn a_trail_has_its_fields_on_the_wire_also_where_there_is_no_error() {
         let (id, at) = (Uuid::nil(), DateTime::from_timestamp_millis(1_767_323_045_007).unwrap());
         let step = Step { at, ..Step::new(id, "log", StepKind::Done, 0, "logger") };
@@ -361,8 +401,8 @@ mod tests {
     }
 
     #[test]
-    fn every_step_of_a_mail_has_a_way_to_the_trail() {
-        for kind in StepKind::ALL {
+    fn every_step_that_is_told_of_a_mail_has_a_way_to_the_trail() {
+        for kind in StepKind::ALL.into_iter().filter(|kind| *kind != StepKind::Delivered) {
             let event = Step::new(Uuid::nil(), "mail", kind, 0, "test").event(None);
             assert!(crate::topology::TRAIL_BINDINGS.contains(&event.kind.as_str()), "{}", event.kind);
         }

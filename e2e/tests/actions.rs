@@ -57,7 +57,7 @@ async fn a_queued_mail_is_sent_once_and_its_trail_says_so() {
     let id = answer.body["id"].as_str().unwrap_or_default().to_owned();
     assert_eq!(answer.header("location"), format!("/actions/{id}"));
     let done = trail(&system, answer.header("location"), "done").await;
-    assert_eq!((&done["action"], kinds(&done)), (&json!("mail"), vec!["queued", "done"]));
+    assert_eq!((&done["action"], kinds(&done)), (&json!("mail"), vec!["queued", "delivered", "done"]));
     assert!(mail_to(&to).await.message_id.contains(&id));
     // Sent again, in any form: the same answer, and no second mail.
     let again = system.handle_with(&headers, body.clone()).await;
@@ -86,7 +86,7 @@ async fn a_direct_mail_has_a_trail() {
     let answer = system.handle("mail", json!({"to": to, "subject": "Direct", "message": "m"})).await;
     let id = answer.body["id"].as_str().unwrap_or_default();
     let done = trail(&system, &format!("/actions/{id}"), "done").await;
-    assert_eq!((kinds(&done), &done["attempts"]), (vec!["done"], &json!(1)));
+    assert_eq!((kinds(&done), &done["attempts"]), (vec!["delivered", "done"], &json!(1)));
 }
 
 #[tokio::test]
