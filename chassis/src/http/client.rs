@@ -55,9 +55,17 @@ pub enum PeerError {
     /// The breaker is open after a run of failures.
     #[error("{0} keeps failing and is left alone for a moment")]
     Open(&'static str),
-    /// It can't be reached, or the connection broke.
+    /// It can't be reached, so it was asked nothing.
     #[error("{name} cannot be reached: {why}")]
     Down {
+        /// The callee.
+        name: &'static str,
+        /// What happened, for the log.
+        why: String,
+    },
+    /// The connection broke before the answer was there. What was asked for may have been done.
+    #[error("{name} broke off: {why}")]
+    Broken {
         /// The callee.
         name: &'static str,
         /// What happened, for the log.
@@ -88,7 +96,9 @@ impl From<PeerError> for Answer {
     fn from(error: PeerError) -> Self {
         tracing::warn!(%error, "a call failed");
         match error {
-            PeerError::Open(name) | PeerError::Down { name, .. } => Self::unavailable(name),
+            PeerError::Open(name) | PeerError::Down { name, .. } | PeerError::Broken { name, .. } => {
+                Self::unavailable(name)
+            }
             PeerError::TooSlow(name) => Self::too_slow(name),
             PeerError::Nonsense { name, .. } => {
                 Self::failed(StatusCode::BAD_GATEWAY, format!("{name} gave an answer that makes no sense"))
@@ -205,18 +215,22 @@ impl Peer {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<PeerAnswer, PeerError> {
-        let down = |why: String| PeerError::Down { name: self.name, why };
+        let name = self.name;
+        let broken = |why: String| PeerError::Broken { name, why };
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| down(chain(&error)))?;
+            let answer = self.client.request(request).await.map_err(|error| {
+                let why = chain(&error);
+                if error.is_connect() { PeerError::Down { name, why } } else { broken(why) }
+            })?;
             let status = answer.status();
             let retry_after = answer.headers().get(header::RETRY_AFTER).cloned();
             let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
-            let body = body.map_err(|error| down(format!("the answer broke off: {error}")))?;
-            Ok(PeerAnswer { name: self.name, status, retry_after, body: body.to_bytes() })
+            let body = body.map_err(|error| broken(error.to_string()))?;
+            Ok(PeerAnswer { name, status, retry_after, body: body.to_bytes() })
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(PeerError::TooSlow(self.name)),
+            Err(_) => Err(PeerError::TooSlow(name)),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testkit::eventually;
 use uuid::Uuid;
 
-use crate::mailer::{Call, Say};
+use crate::mailer::{Call, Mailer, Say};
 use crate::stand::{DELAYS, SOON, Stand};
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -143,6 +143,26 @@ async fn a_mail_that_has_had_its_attempts_is_dead() {
 }
 
 #[tokio::test]
+async fn a_mail_that_kills_the_mailer_each_time_is_dead_at_last_and_the_next_is_sent() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    let held = stand.mailer.hold();
+    let (deadly, other) = (stand.request_mail().await, stand.request_mail().await);
+    stand.mailer.says(deadly, &[Say::Die; 9]);
+    drop(held);
+    let letter = stand.letter(&deadly.to_string()).await;
+    assert!(
+        letter.reason.starts_with("given up after 3 attempts: the mailer broke off"),
+        "{}",
+        letter.reason
+    );
+    stand.calls(other, 1).await;
+    listener.stop().await;
+    stand.is_done().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
 async fn what_is_refused_for_good_is_dead_at_once() {
     let stand = Stand::new().await;
     let listener = stand.start_ready().await;
@@ -180,16 +200,16 @@ async fn a_broken_event_is_dead_with_the_reason_and_harms_nobody() {
 
 #[tokio::test]
 async fn while_the_mailer_is_away_mails_are_held_and_cost_no_attempt() {
-    let stand = Stand::new().await;
+    let (mailer, away) = Mailer::away();
+    let stand = Stand::with(mailer).await;
     let listener = stand.start_ready().await;
-    stand.mailer.wire.cut();
     let mut ids = Vec::new();
     for _ in 0..40 {
         ids.push(stand.request_mail().await);
     }
     // As many as are worked on at once are out, and nothing moves.
     stand.counts(&stand.topology.mail_queue, 40 - 16).await;
-    stand.mailer.wire.restore();
+    stand.mailer.comes(away);
     for id in ids {
         stand.calls(id, 1).await;
         let steps = stand.steps(id, StepKind::Queued).await;

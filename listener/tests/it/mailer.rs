@@ -1,6 +1,7 @@
 //! A mailer that does what a test tells it.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,11 +12,9 @@ use axum::routing::post;
 use chassis::http::Answer;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use testkit::proxy::FaultProxy;
+use tokio::net::TcpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
-
-use crate::stand::bind;
 
 /// What it says to a call.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +28,8 @@ pub(crate) enum Say {
     UnderWay,
     /// 409.
     Conflict,
+    /// Nothing: it dies.
+    Die,
 }
 
 /// A call, as it came.
@@ -46,22 +47,34 @@ pub(crate) struct Mailer {
     /// What is said first, by id; then `Sent`.
     script: Arc<Mutex<HashMap<Uuid, Vec<Say>>>>,
     gate: Arc<Semaphore>,
-    pub(crate) wire: Arc<FaultProxy>,
+    address: SocketAddr,
 }
 
 impl Mailer {
-    pub(crate) async fn start() -> Self {
-        let (socket, address) = bind().await;
-        let wire = Arc::new(FaultProxy::start(address).await);
-        let gate = Arc::new(Semaphore::new(1000));
-        let mailer = Self { calls: Arc::default(), script: Arc::default(), gate, wire };
-        let routes = Router::new().route("/send", post(send)).with_state(mailer.clone());
-        tokio::spawn(async move { axum::serve(socket, routes).await.unwrap() });
+    /// One that is there.
+    pub(crate) fn start() -> Self {
+        let (mailer, away) = Self::away();
+        mailer.comes(away);
         mailer
     }
 
+    /// One whose address turns everybody away, until it comes.
+    pub(crate) fn away() -> (Self, TcpSocket) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let (gate, address) = (Arc::new(Semaphore::new(1000)), socket.local_addr().unwrap());
+        (Self { calls: Arc::default(), script: Arc::default(), gate, address }, socket)
+    }
+
+    /// From now on it is there.
+    pub(crate) fn comes(&self, socket: TcpSocket) {
+        let routes = Router::new().route("/send", post(send)).with_state(self.clone());
+        let listener = socket.listen(1024).unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.wire.address())
+        format!("http://{}", self.address)
     }
 
     /// What it says to the first calls for this mail.
@@ -112,6 +125,8 @@ async fn send(
         Say::NotNow => Answer::unavailable("the mail server"),
         Say::UnderWay => Answer::under_way(Duration::from_secs(1)),
         Say::Conflict => Answer::key_conflict(),
+        // The connection goes with the task.
+        Say::Die => panic!("told to"),
     }
     .into_response()
 }

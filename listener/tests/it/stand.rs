@@ -174,6 +174,10 @@ pub(crate) struct Listener {
 
 impl Stand {
     pub(crate) async fn new() -> Self {
+        Self::with(Mailer::start()).await
+    }
+
+    pub(crate) async fn with(mailer: Mailer) -> Self {
         let direct = setting("RABBITMQ_URL");
         let mut url = Url::parse(&direct).unwrap();
         let rabbitmq = FaultProxy::to(&format!("{}:{}", url.host().unwrap(), url.port().unwrap())).await;
@@ -185,7 +189,7 @@ impl Stand {
         let channel = connection.create_channel().await.unwrap();
         Self {
             topology: Topology::within(&namespace).with_delays(&namespace, &DELAYS),
-            mailer: Mailer::start().await,
+            mailer,
             rabbitmq,
             wire: FaultProxy::start(address).await,
             logger,
