@@ -164,6 +164,7 @@ impl Isolated {
                 ("MAIL_HOST", "127.0.0.1".to_owned()),
                 ("MAIL_PORT", self.hops["sink"].address().port().to_string()),
                 ("MAIL_TIMEOUT", "2s".to_owned()),
+                ("MAIL_ANSWER_TIMEOUT", "3s".to_owned()),
                 ("MAIL_LEASE", "7s".to_owned()),
             ],
             "logger" => {

@@ -101,6 +101,11 @@ pub struct Config {
     /// How long sending one mail may take, the wait for a connection included.
     #[arg(long, env = "MAIL_TIMEOUT", value_name = "10s", default_value = "10s", value_parser = humantime::parse_duration)]
     pub mail_timeout: Duration,
+
+    /// How much longer the server's answer to a whole mail is waited for: until then nobody knows whether it was taken.
+    /// RFC 5321 (4.5.3.2.6) asks for ten minutes.
+    #[arg(long, env = "MAIL_ANSWER_TIMEOUT", value_name = "10m", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub mail_answer_timeout: Duration,
 }
 
 /// How the connection to the SMTP server is encrypted.

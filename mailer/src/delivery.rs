@@ -4,6 +4,7 @@
 //! not sent again. All of that is in a task of its own, which goes on when the client that asked for it has left:
 //! nobody would learn otherwise whether the mail was sent. [`crate::transport`] is next.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use contracts::idempotency::digest;
 use contracts::mail::{MailPayload, Receipt};
 use contracts::validation::Violations;
 use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -93,6 +96,7 @@ impl Delivery {
         })?;
         let (ledger, transport) = (self.ledger.clone(), Arc::clone(&self.transport));
         let metrics = Arc::clone(&self.metrics);
+        let (late, is_late) = oneshot::channel();
         let sending = self.under_way.spawn(context.scope("send mail", move |_| async move {
             let receipt = Receipt { id, message_id: message.message_id().to_owned() };
             let lease = match ledger.claim(wanted).await? {
@@ -112,7 +116,7 @@ impl Delivery {
                 // This process stood still. Somebody else may have the mail by the time that it is sent.
                 Err(SendError::TooSlow { handed_over: false })
             } else {
-                transport.send(&message).await
+                hold(&ledger, lease, transport.send(&message, late)).await
             };
             crash::point("mailer: handed over");
             let outcome = outcome(&result);
@@ -128,7 +132,26 @@ impl Delivery {
                 Err(error) => Err(error.into()),
             }
         }));
-        sending.await.unwrap_or(Err(DeliveryError::Lost))
+        tokio::select! {
+            biased;
+            delivered = sending => delivered.unwrap_or(Err(DeliveryError::Lost)),
+            // The task goes on. Who asks again is told how it ended, or to wait.
+            Ok(()) = is_late => Err(SendError::TooSlow { handed_over: true }.into()),
+        }
+    }
+}
+
+/// Waits for the end of `sending`, and has the lease last as long.
+async fn hold<T>(ledger: &Ledger, lease: Lease, sending: impl Future<Output = T>) -> T {
+    let mut sending = pin!(sending);
+    loop {
+        if let Ok(ended) = timeout(ledger.lease() / 3, &mut sending).await {
+            return ended;
+        }
+        let renewed = ledger.record(lease, End::Sending).await;
+        if renewed != Ok(true) {
+            tracing::warn!(mail = %lease.id, ?renewed, "the lease of a mail that is being sent was not renewed");
+        }
     }
 }
 

@@ -77,9 +77,12 @@ pub(crate) enum Claim {
     Conflict,
 }
 
-/// How a claim ended.
+/// How a claim stands, or how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
+    /// It has not: the mail server is still to say whether it has taken the mail. The lease is good for its whole time
+    /// again.
+    Sending,
     /// The mail server has it.
     Sent,
     /// The mail server won't ever take it: why.
@@ -132,6 +135,7 @@ enum Call {
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     calls: mpsc::Sender<Call>,
+    lease: Duration,
 }
 
 impl Ledger {
@@ -146,7 +150,12 @@ impl Ledger {
         lifecycle.background("ledger sweep", sweep::run(database.clone(), days, lifecycle.closing()));
         let writer = Writer { database, lease };
         lifecycle.background("ledger", writer.run(received, lifecycle.closing()));
-        Self { calls }
+        Self { calls, lease }
+    }
+
+    /// How long a lease is good for.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
     }
 
     /// Asks for the right to send a mail.
@@ -155,7 +164,7 @@ impl Ledger {
         self.ask(Call::Claim(ClaimCall { wanted, reply }), answer).await
     }
 
-    /// Records how a claim ended. `false`: the lease had run out and somebody else has the mail now, so nothing is
+    /// Records how a claim stands. `false`: the lease had run out and somebody else has the mail now, so nothing is
     /// recorded.
     pub(crate) async fn record(&self, lease: Lease, end: End) -> Result<bool, LedgerError> {
         let (reply, answer) = oneshot::channel();

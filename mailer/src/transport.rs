@@ -9,6 +9,7 @@ mod reply;
 mod tls;
 mod wire;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::ExposeSecret as _;
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,7 @@ pub(crate) enum SendError {
     /// The connection broke before the message was handed over. The mail was not taken.
     #[error("the mail server broke off: {0}")]
     Broken(String),
-    /// It took longer than a mail may take. The mail was not taken unless it was handed over.
+    /// It took longer than it may. The mail was not taken unless it was handed over.
     #[error("the mail server was too slow; message handed over: {handed_over}")]
     TooSlow {
         /// Whether the server got the message.
@@ -95,6 +96,7 @@ pub(crate) enum SendError {
 pub(crate) struct Transport {
     pool: Pool<Dialer>,
     timeout: Duration,
+    answer_timeout: Duration,
     metrics: PoolMetrics,
     probed: Mutex<Option<(Instant, Result<(), String>)>>,
 }
@@ -131,6 +133,7 @@ impl Transport {
         Ok(Self {
             pool,
             timeout: config.mail_timeout,
+            answer_timeout: config.mail_answer_timeout,
             metrics: PoolMetrics::default(),
             probed: Mutex::default(),
         })
@@ -141,14 +144,22 @@ impl Transport {
         self.timeout
     }
 
-    /// Sends one mail, or gives up after the time that a mail may take. Run it in a task of its own: whoever
-    /// drops it half-way never learns what became of the mail.
-    pub(crate) async fn send(&self, mail: &Message) -> Result<(), SendError> {
+    /// Sends one mail. It is given up after the time that a mail may take, unless it was handed over by then: only
+    /// the server's answer says what became of it then, and `late` says that this is being waited for. Run it in a
+    /// task of its own: whoever drops it half-way never learns.
+    pub(crate) async fn send(&self, mail: &Message, late: oneshot::Sender<()>) -> Result<(), SendError> {
         let handed_over = AtomicBool::new(false);
-        match timeout(self.timeout, self.try_to_send(mail, &handed_over)).await {
-            Ok(result) => result,
-            Err(_) => Err(SendError::TooSlow { handed_over: handed_over.load(Ordering::Relaxed) }),
+        let mut sending = pin!(self.try_to_send(mail, &handed_over));
+        if let Ok(result) = timeout(self.timeout, &mut sending).await {
+            return result;
         }
+        if !handed_over.load(Ordering::Relaxed) {
+            return Err(SendError::TooSlow { handed_over: false });
+        }
+        // Nobody may be there any more to hear it.
+        let _ = late.send(());
+        let answered = timeout(self.answer_timeout, sending).await;
+        answered.unwrap_or(Err(SendError::TooSlow { handed_over: true }))
     }
 
     async fn try_to_send(&self, mail: &Message, handed_over: &AtomicBool) -> Result<(), SendError> {

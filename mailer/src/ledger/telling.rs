@@ -15,9 +15,10 @@ pub(super) fn claimed(lease: &Lease) -> Option<Step> {
     lease.again.then(|| step(lease, StepKind::Resent))
 }
 
-/// The step that tells how a claim ended.
-pub(super) fn ended(lease: &Lease, end: &End) -> Step {
+/// The step that tells how a claim ended, where it has.
+pub(super) fn ended(lease: &Lease, end: &End) -> Option<Step> {
     let (kind, why) = match end {
+        End::Sending => return None,
         End::Sent => (StepKind::Done, None),
         End::Failed(why) => (StepKind::Failed, Some(why.to_string())),
         End::Waiting(why) | End::Unknown(why) => (StepKind::Deferred, Some(why.clone())),
@@ -25,7 +26,7 @@ pub(super) fn ended(lease: &Lease, end: &End) -> Step {
     let mut step = step(lease, kind);
     step.details.began = Some(lease.began);
     step.details.why = why;
-    step
+    Some(step)
 }
 
 fn step(lease: &Lease, kind: StepKind) -> Step {

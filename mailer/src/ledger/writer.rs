@@ -71,7 +71,7 @@ impl Writer {
             .run(async |connection| {
                 let mut transaction = connection.begin().await?;
                 lock(&mut transaction, &claims, &records).await?;
-                let recorded = record(&mut transaction, &records).await?;
+                let recorded = record(&mut transaction, &records, lease).await?;
                 let granted = claim(&mut transaction, &claims, lease).await?;
                 crash::point("ledger: written");
                 tell(&mut transaction, &steps(&granted, &records, &recorded)).await?;
@@ -118,7 +118,8 @@ fn steps<'a>(
         _ => None,
     });
     let recorded = records.iter().filter(|record| recorded.contains(&record.lease.holder));
-    let ended = recorded.map(|record| (&record.lease, telling::ended(&record.lease, &record.end)));
+    let ended =
+        recorded.filter_map(|record| Some((&record.lease, telling::ended(&record.lease, &record.end)?)));
     ended.chain(claimed).collect()
 }
 
@@ -232,15 +233,20 @@ async fn claim(
     Ok(outcomes)
 }
 
-/// Records how these claims ended; gives the holders of those that still had their lease.
-async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::Result<HashSet<Uuid>> {
+/// Records how these claims stand; gives the holders of those that still had their lease.
+async fn record(
+    connection: &mut PgConnection,
+    records: &[RecordCall],
+    lease: Duration,
+) -> sqlx::Result<HashSet<Uuid>> {
     if records.is_empty() {
         return Ok(HashSet::new());
     }
     let column = |of: fn(&RecordCall) -> Uuid| records.iter().map(of).collect::<Vec<_>>();
-    let (mut states, mut errors) = (Vec::new(), Vec::new());
+    let (mut states, mut errors, mut goes_on) = (Vec::new(), Vec::new(), Vec::new());
     for record in records {
         let (state, error) = match &record.end {
+            End::Sending => ("claimed", None),
             End::Sent => ("sent", None),
             // Violations are always JSON.
             End::Failed(why) => ("failed", serde_json::to_string(why).ok()),
@@ -249,11 +255,14 @@ async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::
         };
         states.push(state);
         errors.push(error);
+        goes_on.push(record.end == End::Sending);
     }
     let recorded: Vec<Uuid> = sqlx::query_scalar(
         "UPDATE mails AS mail SET state = ended.state, error = ended.error, updated_at = now(), \
-           lease_until = CASE ended.state WHEN 'claimed' THEN mail.lease_until END \
-         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS ended (id, holder, state, error) \
+           lease_until = CASE WHEN ended.goes_on THEN now() + make_interval(secs => $6) \
+             WHEN ended.state = 'claimed' THEN mail.lease_until END \
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bool[]) \
+           AS ended (id, holder, state, error, goes_on) \
          WHERE mail.id = ended.id AND mail.holder = ended.holder \
          RETURNING ended.holder",
     )
@@ -261,6 +270,8 @@ async fn record(connection: &mut PgConnection, records: &[RecordCall]) -> sqlx::
     .bind(column(|record| record.lease.holder))
     .bind(states)
     .bind(errors)
+    .bind(goes_on)
+    .bind(lease.as_secs_f64())
     .fetch_all(&mut *connection)
     .await?;
     Ok(recorded.into_iter().collect())

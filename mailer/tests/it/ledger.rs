@@ -114,6 +114,40 @@ async fn while_a_mail_is_being_sent_the_same_is_told_to_wait() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_its_time_to_say_yes_gets_no_second_copy() {
+    let go_on = Arc::new(Notify::new());
+    let hold = Arc::clone(&go_on);
+    let server =
+        Fake::start(move |at| if at.name == "." { Act::Hold(Arc::clone(&hold)) } else { Act::Usual }).await;
+    let two = Two::start(server, &["--mail-timeout=300ms", "--mail-lease=5500ms"]).await;
+    let (id, mail) = (id(), mail("you@example.com"));
+    let answer = two.mailers[0].send_as(&id, &mail).await;
+    let message = "the mail server did not answer in time and may have taken the mail";
+    assert_eq!((answer.status, answer.message()), (504, message));
+    // The lease is renewed, as long as it takes.
+    let mut connection = sqlx::PgConnection::connect(two.database.dsn()).await.unwrap();
+    let mut lasts = async || -> f64 {
+        sqlx::query_scalar("SELECT extract(epoch FROM lease_until - created_at)::float8 FROM mails")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
+    };
+    let begun = lasts().await;
+    while lasts().await < begun + 5.5 {
+        let answer = two.mailers[1].send_as(&id, &mail).await;
+        assert_eq!(answer.status, 409, "{answer:?}");
+    }
+    go_on.notify_one();
+    eventually(PATIENCE, "the mail is sent", || async {
+        let answer = two.mailers[1].send_as(&id, &mail).await;
+        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    assert_eq!(two.server.mails().len(), 1);
+    two.stop().await;
+}
+
+#[tokio::test]
 async fn a_mail_that_was_refused_for_good_is_not_tried_again() {
     let refuse = |at: At<'_>| if at.name == "RCPT" { Act::Say("550 no such box\r\n") } else { Act::Usual };
     let two = Two::start(Fake::start(refuse).await, &[]).await;

@@ -93,7 +93,8 @@ async fn a_slow_server_is_not_waited_for_and_its_connection_is_closed() {
             if hangs { Act::Nothing } else { Act::Usual }
         })
         .await;
-        let mailer = Mailer::start(fake.address(), &["--mail-timeout=400ms", "--mail-pool-size=1"]).await;
+        let flags = ["--mail-timeout=400ms", "--mail-answer-timeout=400ms", "--mail-pool-size=1"];
+        let mailer = Mailer::start(fake.address(), &flags).await;
         let started = Instant::now();
         let answer = mailer.send(&mail("you@example.com")).await;
         assert_eq!((answer.status, answer.message()), (504, message), "{at_command}");
