@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod mail;
 pub(crate) mod publish;
+pub(crate) mod reconnect;
 pub(crate) mod relay;
 
 use clap::ValueEnum;
@@ -30,12 +31,22 @@ pub(crate) enum Path {
     Consume,
     /// From the outbox into the queue.
     Relay,
+    /// After RabbitMQ was killed.
+    Reconnect,
 }
 
 impl Path {
     /// Every path.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Http, Self::Log, Self::Auth, Self::Mail, Self::Publish, Self::Consume, Self::Relay];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Http,
+        Self::Log,
+        Self::Auth,
+        Self::Mail,
+        Self::Publish,
+        Self::Consume,
+        Self::Relay,
+        Self::Reconnect,
+    ];
 
     /// Measures it.
     pub(crate) fn measure(self, setup: &Setup) -> anyhow::Result<Outcome> {
@@ -47,6 +58,7 @@ impl Path {
             Self::Publish => publish::measure(setup),
             Self::Consume => consume::measure(setup),
             Self::Relay => relay::measure(setup),
+            Self::Reconnect => reconnect::measure(setup),
         }
     }
 }

@@ -12,9 +12,9 @@ use backoff::backoff::Backoff as _;
 /// The first pause. A server that comes back is found again within the second that people notice.
 const FIRST: Duration = Duration::from_millis(50);
 /// The longest pause.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_millis(500);
 
-/// A pause that grows from one failure to the next: 50 ms to 1 s, with jitter, for ever.
+/// A pause that grows from one failure to the next: 50 ms to half a second, with jitter, for ever.
 #[derive(Debug)]
 pub struct Pause {
     policy: ExponentialBackoff,
@@ -86,7 +86,7 @@ mod tests {
         let mut pause = Pause::default();
         let pauses: Vec<_> = (0..20).map(|_| pause.grow()).collect();
         assert!(pauses[0] < Duration::from_millis(100), "{pauses:?}");
-        assert!(pauses[19] > Duration::from_millis(400), "{pauses:?}");
+        assert!(pauses[19] > Duration::from_millis(200), "{pauses:?}");
         assert!(pauses.iter().all(|&p| p <= LONGEST), "{pauses:?}");
         pause.reset();
         assert!(pause.grow() < Duration::from_millis(100));

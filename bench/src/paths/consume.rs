@@ -131,7 +131,7 @@ async fn fill(bare: &Arc<Bare>, events: u32) -> anyhow::Result<()> {
         let bare = bare.clone();
         tokio::spawn(async move {
             for _ in 0..events / FILLERS {
-                bare.publish(&event()).await;
+                bare.publish(&event()).await.expect("a confirm");
             }
         })
     });

@@ -55,8 +55,8 @@ impl Bare {
     }
 
     /// Publishes one event and waits for its confirm.
-    pub(crate) async fn publish(&self, event: &CloudEvent<LogPayload>) {
-        let body = serde_json::to_vec(event).expect("an event is JSON");
+    pub(crate) async fn publish(&self, event: &CloudEvent<LogPayload>) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(event)?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
@@ -64,9 +64,9 @@ impl Bare {
             .with_message_id(event.id.to_string().into());
         let exchange = self.exchange.as_str().into();
         let key = event.kind.as_str().into();
-        let sent = self.channel.basic_publish(exchange, key, options, &body, properties).await;
-        let confirm = sent.expect("a publish").await.expect("a confirm");
-        assert_eq!(confirm, Confirmation::Ack(None), "the event is in the queue");
+        let confirm = self.channel.basic_publish(exchange, key, options, &body, properties).await?.await?;
+        anyhow::ensure!(confirm == Confirmation::Ack(None), "the event is in no queue: {confirm:?}");
+        Ok(())
     }
 
     /// Throws away what is in the queue.
@@ -93,7 +93,7 @@ impl Bare {
 
 /// The topology of the bench, as the chassis declares it, and a publisher on it.
 pub(crate) struct Chassis {
-    publisher: Publisher,
+    pub(crate) publisher: Publisher,
     lifecycle: Lifecycle,
 }
 
@@ -143,7 +143,7 @@ async fn publish(setup: &Setup) -> anyhow::Result<Outcome> {
         let publishing = bare.clone();
         let floor = in_flight(move || {
             let bare = publishing.clone();
-            async move { bare.publish(&event()).await }
+            async move { bare.publish(&event()).await.expect("a confirm") }
         });
         let floor = floor.await;
         bare.purge().await?;

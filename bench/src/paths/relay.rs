@@ -26,7 +26,7 @@ use crate::setup::{Setup, until};
 static MIGRATIONS: Migrator = sqlx::migrate!("../chassis/tests/migrations");
 
 /// How many wait.
-const EVENTS: u32 = 20_000;
+pub(super) const EVENTS: u32 = 20_000;
 /// How many a transaction writes.
 const TOGETHER: usize = 500;
 /// How many the floor has in flight: as many as a round of the relay.
@@ -39,17 +39,24 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Measures it.
 pub(crate) fn measure(setup: &Setup) -> anyhow::Result<Outcome> {
-    setup.runtime.block_on(async {
-        let name = setup.namespace.replace('-', "_") + "outbox";
-        let mut server = PgConnection::connect(&setup.mailer_dsn).await?;
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0")))
-            .execute(&mut server)
-            .await?;
-        let (base, _) = setup.mailer_dsn.rsplit_once('/').context("MAILER_DSN names a database")?;
-        let outcome = with_database(setup, &format!("{base}/{name}")).await;
-        sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut server).await?;
-        outcome
-    })
+    setup.runtime.block_on(in_a_database(setup, "outbox", async |dsn| with_database(setup, dsn).await))
+}
+
+/// Does something with an empty database of the bench's own, by its DSN.
+pub(super) async fn in_a_database(
+    setup: &Setup,
+    purpose: &str,
+    work: impl AsyncFnOnce(&str) -> anyhow::Result<Outcome>,
+) -> anyhow::Result<Outcome> {
+    let name = setup.namespace.replace('-', "_") + purpose;
+    let mut server = PgConnection::connect(&setup.mailer_dsn).await?;
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0")))
+        .execute(&mut server)
+        .await?;
+    let (base, _) = setup.mailer_dsn.rsplit_once('/').context("MAILER_DSN names a database")?;
+    let outcome = work(&format!("{base}/{name}")).await;
+    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut server).await?;
+    outcome
 }
 
 async fn with_database(setup: &Setup, dsn: &str) -> anyhow::Result<Outcome> {
@@ -84,16 +91,17 @@ async fn with_database(setup: &Setup, dsn: &str) -> anyhow::Result<Outcome> {
 }
 
 /// The outbox, a publisher that has declared the topology, and the bare crate beside it.
-struct Stand {
+pub(super) struct Stand {
     args: DatabaseArgs,
     url: secrecy::SecretString,
     topology: contracts::topology::Topology,
-    bare: Arc<Bare>,
+    pub(super) bare: Arc<Bare>,
     dsn: String,
 }
 
 impl Stand {
-    async fn start(setup: &Setup, dsn: &str) -> anyhow::Result<Self> {
+    /// Makes the table and the topology.
+    pub(super) async fn start(setup: &Setup, dsn: &str) -> anyhow::Result<Self> {
         let parsed: Dsn = dsn.parse().map_err(anyhow::Error::msg)?;
         let args = DatabaseArgs { dsn: parsed, db_pool_size: NonZeroU32::MIN };
         MIGRATIONS.run(&mut PgConnection::connect(dsn).await?).await?;
@@ -104,7 +112,7 @@ impl Stand {
     }
 
     /// Starts a relay; it ends with what this gives.
-    fn relay(&self) -> anyhow::Result<Lifecycle> {
+    pub(super) fn relay(&self) -> anyhow::Result<Lifecycle> {
         let lifecycle = Lifecycle::default();
         let database = Database::new("bench", &self.args, &MIGRATIONS);
         let publisher = Publisher::start(&self.url, self.topology.clone(), &lifecycle)?;
@@ -113,12 +121,28 @@ impl Stand {
         Ok(lifecycle)
     }
 
-    async fn fill(&self) -> anyhow::Result<()> {
+    /// Writes the events.
+    pub(super) async fn fill(&self) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&self.dsn).await?;
         for _ in 0..EVENTS as usize / TOGETHER {
             write(&mut connection, TOGETHER).await?;
         }
         Ok(())
+    }
+
+    /// How many events a second go out, from the first of those that wait to the last.
+    pub(super) async fn rate(&self) -> anyhow::Result<f64> {
+        let mut connection = PgConnection::connect(&self.dsn).await?;
+        let mut waiting = async || {
+            let count = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE sent_at IS NULL");
+            let count: i64 = count.fetch_one(&mut connection).await.ok()?;
+            u32::try_from(count).ok()
+        };
+        let left = until("the first event", PATIENCE, async || waiting().await.filter(|left| *left < EVENTS))
+            .await?;
+        let began = Instant::now();
+        until("the last event", PATIENCE, async || waiting().await.filter(|left| *left == 0)).await?;
+        Ok(f64::from(left) / began.elapsed().as_secs_f64())
     }
 }
 
@@ -147,7 +171,7 @@ async fn rounds(stand: &Stand, rounds: usize, path: &str, goal: Goal) -> anyhow:
             let bare = Arc::clone(&stand.bare);
             tokio::spawn(async move {
                 for _ in 0..EVENTS / IN_FLIGHT {
-                    bare.publish(&event()).await;
+                    bare.publish(&event()).await.expect("a confirm");
                 }
             })
         });
@@ -158,18 +182,8 @@ async fn rounds(stand: &Stand, rounds: usize, path: &str, goal: Goal) -> anyhow:
         stand.bare.purge().await?;
 
         stand.fill().await?;
-        let mut connection = PgConnection::connect(&stand.dsn).await?;
-        let mut waiting = async || {
-            let count = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE sent_at IS NULL");
-            let count: i64 = count.fetch_one(&mut connection).await.ok()?;
-            u32::try_from(count).ok()
-        };
         let relay = stand.relay()?;
-        let left = until("the first event", PATIENCE, async || waiting().await.filter(|left| *left < EVENTS))
-            .await?;
-        let began = Instant::now();
-        until("the last event", PATIENCE, async || waiting().await.filter(|left| *left == 0)).await?;
-        let ours = f64::from(left) / began.elapsed().as_secs_f64();
+        let ours = stand.rate().await?;
         end(relay);
         stand.bare.purge().await?;
         row.round(floor, ours);
@@ -201,7 +215,8 @@ async fn alone(stand: &Stand) -> anyhow::Result<Vec<f64>> {
     Ok(took)
 }
 
-fn end(relay: Lifecycle) {
+/// Ends a relay.
+pub(super) fn end(relay: Lifecycle) {
     relay.stopping().cancel();
     relay.closing().cancel();
     drop(relay);
