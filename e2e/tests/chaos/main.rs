@@ -6,21 +6,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
 
-use std::collections::{HashMap, HashSet};
+mod clients;
+mod faults;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use contracts::idempotency::Key;
 use e2e::isolated::{Isolated, Running};
 use e2e::servers::Servers;
 use e2e::tally::{Books, Tally};
 use serde_json::{Value, json};
-use testkit::{eventually, proxy::FaultProxy};
-use tokio::process::Command;
+use testkit::eventually;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use self::clients::{Asked, CLIENTS};
 
 /// What runs: the names of the replicas too.
 const PROCESSES: [&str; 10] = [
@@ -35,23 +38,8 @@ const PROCESSES: [&str; 10] = [
     "broker 2",
     "frontend",
 ];
-const BROKERS: [&str; 2] = ["broker", "broker 2"];
-const SERVERS: [&str; 3] = ["postgres", "rabbitmq", "mongodb"];
 /// How long the system may take to be done after the last fault.
 const DRAIN: Duration = Duration::from_secs(30);
-/// How long a client waits before it sends the same again.
-const AGAIN: Duration = Duration::from_millis(200);
-
-/// What the clients know.
-#[derive(Default)]
-struct Asked {
-    all: HashSet<String>,
-    logs: HashSet<String>,
-    mails: HashSet<String>,
-    /// The queued ones, whose trail is to end well.
-    queued: Vec<String>,
-}
-
 /// The system, its processes' ids, and what is going on.
 struct Chaos {
     system: Isolated,
@@ -87,150 +75,6 @@ impl Chaos {
         }
     }
 
-    /// One client: sends one action after the other, each until it is accepted.
-    async fn client(self: Arc<Self>, number: usize, kind: Kind) {
-        let mut count = 0;
-        while !self.enough.is_cancelled() {
-            count += 1;
-            let key = format!("{kind:?}-{number}-{count}");
-            match kind {
-                Kind::Registration => self.register(&key).await,
-                Kind::LogIn => self.log_in().await,
-                _ => self.act(kind, &key).await,
-            }
-            sleep(Duration::from_millis(fastrand::u64(20..120))).await;
-        }
-    }
-
-    async fn act(&self, kind: Kind, key: &str) {
-        let (action, payload) = match kind {
-            Kind::QueuedLog | Kind::DirectLog => ("log", json!({"name": self.name(key), "data": {"n": 1}})),
-            _ => ("mail", json!({"to": "you@example.com", "subject": key, "message": "m"})),
-        };
-        let queued = matches!(kind, Kind::QueuedLog | Kind::QueuedMail);
-        let mut headers = vec![("idempotency-key", key)];
-        if queued {
-            headers.push(("prefer", "respond-async"));
-        }
-        // As the broker derives it.
-        let id = Key::parse(key.as_bytes()).unwrap().id("", action).to_string();
-        self.asked.lock().unwrap().all.insert(id.clone());
-        while !self.given_up.is_cancelled() {
-            let broker = BROKERS[fastrand::usize(0..BROKERS.len())];
-            let answer = self.system.handle(broker, &headers, action, &payload);
-            match self.given_up.run_until_cancelled(answer).await {
-                Some(Ok(answer)) if answer.status == 202 => {
-                    assert_eq!(answer.body["id"], id.as_str(), "the id that comes of the key");
-                    let mut asked = self.asked.lock().unwrap();
-                    if queued {
-                        asked.queued.push(id.clone());
-                    }
-                    let accepted = if action == "log" { &mut asked.logs } else { &mut asked.mails };
-                    accepted.insert(id);
-                    return;
-                }
-                Some(Ok(answer)) => {
-                    let expected = matches!(answer.status, 409 | 502 | 503 | 504);
-                    assert!(expected, "{key}: {} {}", answer.status, answer.body);
-                }
-                Some(Err(_)) | None => {}
-            }
-            sleep(AGAIN).await;
-        }
-    }
-
-    /// What an entry is called.
-    fn name(&self, key: &str) -> String {
-        format!("{}{key}", self.system.namespace)
-    }
-
-    async fn register(&self, key: &str) {
-        let id = Uuid::now_v7();
-        self.asked.lock().unwrap().all.insert(id.to_string());
-        while !self.given_up.is_cancelled() {
-            let mut registration = self.system.register(id, &format!("{key}@example.com"), &[]);
-            if registration.ended().await.success() {
-                let mut asked = self.asked.lock().unwrap();
-                asked.queued.push(id.to_string());
-                asked.mails.insert(id.to_string());
-                return;
-            }
-            sleep(AGAIN).await;
-        }
-    }
-
-    /// A log-in has no effect; it is there to be in the way.
-    async fn log_in(&self) {
-        let account = json!({"email": "admin@example.com", "password": "verysecret"});
-        let answer = self.system.handle(BROKERS[0], &[], "auth", &account);
-        if let Some(Ok(answer)) = self.given_up.run_until_cancelled(answer).await {
-            // 401: the account is not there yet, when auth has just begun.
-            assert!(matches!(answer.status, 202 | 502 | 503 | 504), "{} {}", answer.status, answer.body);
-        }
-    }
-
-    /// The process id of one of them, or of a server.
-    fn pid(&self, name: &str) -> Option<u32> {
-        if SERVERS.contains(&name) {
-            return self.servers.pid(name);
-        }
-        self.pids.lock().unwrap().get(name).copied()
-    }
-
-    async fn signal(&self, name: &str, signal: &str) {
-        if let Some(pid) = self.pid(name) {
-            // It may have ended since.
-            let _ = Command::new("kill")
-                .args([signal, &pid.to_string()])
-                .stderr(std::process::Stdio::null())
-                .status()
-                .await;
-        }
-    }
-
-    /// Does something to somebody; gives what.
-    async fn fault(&self) -> String {
-        // Sometimes longer than the mailer waits for the mail server.
-        let longest = if fastrand::u8(0..4) == 0 { 6000 } else { 2500 };
-        let long = Duration::from_millis(fastrand::u64(500..longest));
-        match fastrand::u8(0..10) {
-            0..=4 => {
-                let name = PROCESSES[fastrand::usize(0..PROCESSES.len())];
-                self.signal(name, "-KILL").await;
-                format!("kill {name}")
-            }
-            5..=6 => {
-                let name = SERVERS[fastrand::usize(0..SERVERS.len())];
-                self.signal(name, "-KILL").await;
-                format!("kill {name}")
-            }
-            7 => {
-                let every: Vec<&str> = PROCESSES.into_iter().chain(SERVERS).collect();
-                let name = every[fastrand::usize(0..every.len())];
-                self.signal(name, "-STOP").await;
-                sleep(long).await;
-                self.signal(name, "-CONT").await;
-                format!("pause {name} for {long:?}")
-            }
-            what => {
-                let (name, hop) = self.hop();
-                let (how, fault): (_, fn(&FaultProxy)) =
-                    if what == 8 { ("cut", FaultProxy::cut) } else { ("stall", FaultProxy::stall) };
-                fault(hop);
-                sleep(long).await;
-                hop.restore();
-                format!("{how} {name} for {long:?}")
-            }
-        }
-    }
-
-    fn hop(&self) -> (&str, &FaultProxy) {
-        let mut names: Vec<_> = self.system.hops.iter().collect();
-        names.sort_by_key(|(name, _)| name.as_str());
-        let (name, hop) = names[fastrand::usize(0..names.len())];
-        (name, hop)
-    }
-
     /// What was asked for, and what is there by now.
     async fn books(&self) -> Result<Books, String> {
         let entries = self.system.entries().await?;
@@ -259,30 +103,10 @@ impl Chaos {
                 Ok(_) => {}
                 Err(error) => assert!(!late, "{error}"),
             }
-            sleep(AGAIN).await;
+            sleep(Duration::from_millis(200)).await;
         }
     }
 }
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    QueuedLog,
-    QueuedMail,
-    DirectLog,
-    DirectMail,
-    Registration,
-    LogIn,
-}
-
-/// How many clients of each kind there are.
-const CLIENTS: [(Kind, usize); 6] = [
-    (Kind::QueuedLog, 4),
-    (Kind::QueuedMail, 3),
-    (Kind::DirectLog, 2),
-    (Kind::DirectMail, 2),
-    (Kind::Registration, 1),
-    (Kind::LogIn, 1),
-];
 
 /// A number from the environment.
 fn number(variable: &str) -> Option<u64> {
