@@ -12,6 +12,9 @@ use crate::insert::{Insert, Outcome};
 use crate::mongo::Mongo;
 use crate::read::{self, ReadError, readable};
 
+/// How many steps of one action are read: several times as many as one with all its attempts and replays has.
+const MOST: i64 = 1000;
+
 /// The steps. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Steps {
@@ -31,9 +34,9 @@ impl Steps {
         self.insert.write_all(&documents).await
     }
 
-    /// The steps of an action, the oldest first.
+    /// The steps of an action, the newest first.
     pub async fn of(&self, action: Uuid) -> Result<Vec<Step>, ReadError> {
-        let found = self.steps.find(doc! { "action": binary(action) }).sort(doc! { "at": 1 });
+        let found = self.steps.find(doc! { "action": binary(action) }).sort(doc! { "at": -1 }).limit(MOST);
         Ok(read::all(found).await?.iter().filter_map(|document| readable(document, decode)).collect())
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! A mail has steps. Of a log there are none: what became of it is seen in the log itself, or in the dead letters.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use contracts::trail::{Step, StepKind, Trail};
 use mongodb::Collection;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,6 +23,8 @@ use crate::steps::Steps;
 const QUEUE: &str = "queue";
 /// The first pause before somebody who waits is looked after again.
 const FIRST: Duration = Duration::from_millis(50);
+/// How many may wait at once, each of whom asks MongoDB again and again.
+const WAITING: usize = 256;
 /// The longest pause.
 const LONGEST: Duration = Duration::from_millis(500);
 
@@ -30,12 +34,13 @@ pub struct Trails {
     steps: Steps,
     entries: Collection<RawDocumentBuf>,
     letters: DeadLetters,
+    places: Arc<Semaphore>,
 }
 
 impl Trails {
     /// Reads from this database.
     pub fn new(mongo: &Mongo, steps: Steps, letters: DeadLetters) -> Self {
-        Self { steps, entries: mongo.entries(), letters }
+        Self { steps, entries: mongo.entries(), letters, places: Arc::new(Semaphore::new(WAITING)) }
     }
 
     /// The trail of an action; `None` where nothing is known of it.
@@ -51,13 +56,16 @@ impl Trails {
         Ok(Trail::of(id, steps))
     }
 
-    /// The same, as soon as the action is at its end; as it is after `wait`, or when `stop` is cancelled, otherwise.
+    /// The same, as soon as the action is at its end; as it is after `wait`, or when `stop` is cancelled, otherwise. Where
+    /// too many wait already, at once.
     pub async fn awaited(
         &self,
         id: Uuid,
         wait: Duration,
         stop: &CancellationToken,
     ) -> Result<Option<Trail>, ReadError> {
+        let place = self.places.try_acquire();
+        let wait = if place.is_ok() { wait } else { Duration::ZERO };
         let (end, mut pause) = (Instant::now() + wait, FIRST);
         loop {
             let ends = stop.is_cancelled() || Instant::now() >= end;

@@ -1,7 +1,7 @@
 //! Consumes a queue in batches, with manual acknowledgements.
 //!
 //! A batch is whatever is there, up to a maximum: one message on a quiet queue, without a delay, and hundreds
-//! on a busy one ([`session`]). Several are worked on at once ([`batch`]); they are acknowledged in order, each
+//! on a busy one ([`session`]), fewer where they are large ([`weight`]). Several are worked on at once ([`batch`]); they are acknowledged in order, each
 //! with one acknowledgement for all of it, after every message of it is done or elsewhere. Where a batch is a single
 //! message, each is acknowledged as it ends.
 //!
@@ -11,6 +11,7 @@
 
 mod batch;
 mod session;
+mod weight;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::batch::Work;
-use self::session::{Ended, Session, is_unreadable};
+use self::session::{Ended, Session, Taking, is_unreadable};
+use self::weight::Weight;
 use super::server::{ConnectError, InvalidUrl, Server, Standing, State};
 use super::{Delivery, Disposition, NAME, Onward};
 use crate::lifecycle::Lifecycle;
@@ -39,7 +41,7 @@ pub type Batch = Arc<[Delivery]>;
 /// How much a consumer takes at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
-    /// How many messages may be unacknowledged.
+    /// How many messages may be unacknowledged; fewer where they are large.
     pub prefetch: u16,
     /// How many messages at most make a batch. As many batches are worked on at once as the prefetch fills.
     pub batch: usize,
@@ -102,8 +104,12 @@ impl Consumer {
         let mut pause = Pause::default();
         // How many messages are to be taken one by one: see `Ended::Unreadable` and `Ended::Suspect`.
         let mut careful = 0;
+        let mut weight = Weight::default();
         loop {
-            let flow = if careful > 0 { Flow { prefetch: 1, batch: 1 } } else { self.flow };
+            let flow = match careful {
+                0 => Flow { prefetch: weight.prefetch(self.flow.prefetch), ..self.flow },
+                _ => Flow { prefetch: 1, batch: 1 },
+            };
             let opening = forever(NAME, || self.open(flow));
             let Some(opened) = self.stopping.run_until_cancelled(opening).await else { return Ok(()) };
             let started = Instant::now();
@@ -111,7 +117,9 @@ impl Consumer {
                 Ok(session) => {
                     tracing::info!(queue = self.queue, prefetch = flow.prefetch, "consuming");
                     self.state.send_replace(State::Up(session.status()));
-                    session.consume(&work, flow, careful, &self.stopping).await
+                    let most = if careful > 0 { 1 } else { self.flow.prefetch };
+                    let taking = Taking { flow, most, careful, weight: &mut weight };
+                    session.consume(&work, taking, &self.stopping).await
                 }
                 Err(ended) => (ended, 0),
             };
@@ -120,6 +128,10 @@ impl Consumer {
                 Ended::Stopped => return Ok(()),
                 Ended::PastIt => continue,
                 Ended::Lost(why) => (why, pause.grow()),
+                Ended::Cancelled => {
+                    let why = "the server cancelled the consumer, as it does when the queue is deleted";
+                    (why.to_owned(), pause.grow())
+                }
                 Ended::Unreadable(why) => {
                     careful = usize::from(self.flow.prefetch);
                     (why, UNREADABLE_PAUSE)

@@ -11,12 +11,13 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionStatus, ErrorKind};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::{Finished, Work};
+use super::weight::Weight;
 use super::{Delivery, Disposition, Flow};
 use crate::amqp::server::{ConnectError, Server, close, lost};
 use crate::amqp::topology::{self, DELIVERY_LIMIT};
@@ -30,6 +31,8 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const SUSPECT: Range<u64> = 5..DELIVERY_LIMIT;
 /// How long the server may take to cancel a consumer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the server may take to begin with a consumer.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a session ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,8 +41,10 @@ pub(super) enum Ended {
     Stopped,
     /// Every message that was to be taken one by one is through.
     PastIt,
-    /// The connection, the channel, the consumer or the queue is gone.
+    /// The connection or the channel is gone.
     Lost(String),
+    /// The consumer is gone, and the queue perhaps.
+    Cancelled,
     /// The server sent something that lapin can't read, such as a property that is not UTF-8. All that was
     /// delivered comes again, and only taking messages one by one keeps the unreadable one from using up
     /// the deliveries of its neighbours, until the server puts it with the dead letters.
@@ -52,11 +57,25 @@ pub(super) enum Ended {
 /// What the stream of deliveries gives.
 type Next = Option<Result<lapin::message::Delivery, lapin::Error>>;
 
+/// How messages are taken.
+#[derive(Debug)]
+pub(super) struct Taking<'a> {
+    /// As the session was opened.
+    pub(super) flow: Flow,
+    /// The most that the prefetch may grow to.
+    pub(super) most: u16,
+    /// After how many messages the session ends, each taken alone; 0 where it goes on.
+    pub(super) careful: usize,
+    /// How large they are.
+    pub(super) weight: &'a mut Weight,
+}
+
 /// A connection that consumes.
 #[derive(Debug)]
 pub(super) struct Session {
     connection: Connection,
     channel: Channel,
+    queue: ShortString,
     consumer: lapin::Consumer,
 }
 
@@ -72,14 +91,12 @@ impl Session {
         let opening = async {
             topology::declare(&connection, names).await?;
             let channel = connection.create_channel().await?;
-            channel.basic_qos(flow.prefetch, BasicQosOptions::default()).await?;
-            let options = BasicConsumeOptions::default();
             let queue = topology::short(queue)?;
-            let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
-            Ok((channel, consumer))
+            let consumer = begin(&channel, queue.clone(), flow.prefetch).await?;
+            Ok((channel, queue, consumer))
         };
-        let (channel, consumer) = server.patiently(opening).await?;
-        Ok(Self { connection, channel, consumer })
+        let (channel, queue, consumer) = server.patiently(opening).await?;
+        Ok(Self { connection, channel, queue, consumer })
     }
 
     /// The state of the connection.
@@ -87,20 +104,22 @@ impl Session {
         self.connection.status().clone()
     }
 
-    /// Consumes until the end; gives also how many messages were settled. With `careful` it ends after as many.
+    /// Consumes until the end; gives also how many messages were settled.
     pub(super) async fn consume(
         self,
         work: &Work,
-        flow: Flow,
-        careful: usize,
+        taking: Taking<'_>,
         stopping: &CancellationToken,
     ) -> (Ended, usize) {
-        let Self { connection, channel, mut consumer } = self;
+        let Self { connection, channel, queue, mut consumer } = self;
+        let Taking { mut flow, most, careful, weight } = taking;
         let mut lost = pin!(lost(&connection, &channel));
         let mut in_hand = InHand::new(flow);
         let mut count = 0;
         // What the session ends with once the batches in hand are finished.
         let mut last = None;
+        // Whether the consumer is being exchanged for one with another prefetch.
+        let mut resizing = false;
         let ended = loop {
             if in_hand.len() == 0
                 && let Some(ended) = last.take()
@@ -140,11 +159,28 @@ impl Session {
                     match gather(&mut consumer, next, flow.batch, careful > 0) {
                         Ok((batch, over)) => {
                             if !batch.is_empty() {
+                                for delivery in &batch {
+                                    weight.add(delivery.body().len());
+                                }
                                 in_hand.push(work.start(batch));
                             }
                             last = over;
                         }
                         Err(ended) => break ended,
+                    }
+                    if resizing && last == Some(Ended::Cancelled) {
+                        // What the old one had is taken.
+                        (resizing, last) = (false, None);
+                        let begins = begin(&channel, queue.clone(), flow.prefetch);
+                        consumer = match tokio::time::timeout(BEGIN_TIMEOUT, begins).await {
+                            Ok(Ok(consumer)) => consumer,
+                            Ok(Err(error)) => break ended_by(&error),
+                            Err(_) => break Ended::Lost("the server did not begin in time".to_owned()),
+                        };
+                    } else if last.is_none() && !resizing && weight.has_outgrown(flow.prefetch, most) {
+                        flow.prefetch = weight.prefetch(most);
+                        resizing = true;
+                        cancel(&channel, &consumer).await;
                     }
                 }
             }
@@ -152,6 +188,13 @@ impl Session {
         close(&connection).await;
         (ended, count)
     }
+}
+
+/// Begins to consume.
+async fn begin(channel: &Channel, queue: ShortString, prefetch: u16) -> lapin::Result<lapin::Consumer> {
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    channel.basic_consume(queue, "".into(), options, FieldTable::default()).await
 }
 
 /// What is already there, from `next` on, and whether the consumer is over. `Err` when the connection
@@ -175,10 +218,7 @@ fn gather(
                 batch.push(delivery);
             }
             Some(Err(error)) => return Err(ended_by(&error)),
-            None => {
-                let why = "the server cancelled the consumer, as it does when the queue is deleted";
-                return Ok((batch, Some(Ended::Lost(why.to_owned()))));
-            }
+            None => return Ok((batch, Some(Ended::Cancelled))),
         }
         if batch.len() >= most || bytes >= BATCH_BYTES {
             return Ok((batch, None));

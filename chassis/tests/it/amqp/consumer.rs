@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::rabbit::{Rabbit, SOON};
 
-const FLOW: Flow = Flow { prefetch: 40, batch: 10 };
+const FLOW: Flow = Flow { prefetch: 30, batch: 10 };
 
 /// How many batches may go through the gate at once: all.
 const GATE: u32 = 1000;
@@ -29,6 +29,10 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) async fn start(rabbit: &Rabbit) -> Self {
+        Self::taking(rabbit, FLOW).await
+    }
+
+    async fn taking(rabbit: &Rabbit, flow: Flow) -> Self {
         let gate = Arc::new(Semaphore::new(GATE as usize));
         let bodies = Arc::new(Mutex::new(Vec::new()));
         let (noted, gated) = (Arc::clone(&bodies), Arc::clone(&gate));
@@ -47,7 +51,7 @@ impl Reader {
         let running = Running::start(async |lifecycle| {
             let queue = &rabbit.topology.log_queue;
             let onward = Onward::new(&rabbit.url, rabbit.topology.clone(), &lifecycle)?;
-            let consumer = Consumer::new(&rabbit.url, queue, FLOW, onward, &lifecycle)?;
+            let consumer = Consumer::new(&rabbit.url, queue, flow, onward, &lifecycle)?;
             standing = Some(consumer.standing());
             lifecycle.spawn("consumer", consumer.run(handler));
             Ok(())
@@ -93,6 +97,34 @@ pub(super) async fn fill(rabbit: &Rabbit, from: usize, to: usize) {
     for text in texts(from, to) {
         rabbit.put(&rabbit.topology.log_queue, &text, BasicProperties::default()).await;
     }
+}
+
+#[tokio::test]
+async fn of_large_messages_a_few_are_in_hand_and_of_small_ones_many() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::taking(&rabbit, Flow { prefetch: 1000, batch: 10 }).await;
+    let held = reader.hold();
+    let large = "x".repeat(1024 * 1024);
+    for _ in 0..50 {
+        rabbit.put(&rabbit.topology.log_queue, &large, BasicProperties::default()).await;
+    }
+    rabbit.counts(&rabbit.topology.log_queue, 50 - 32).await;
+    drop(held);
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    eventually(SOON, "the large ones", || async {
+        let read = reader.bodies.lock().unwrap().len();
+        if read == 50 { Ok(()) } else { Err(read) }
+    })
+    .await;
+    let held = reader.hold();
+    fill(&rabbit, 0, 300).await;
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    drop(held);
+    reader.has_read(texts(0, 300)).await;
+    reader.running.stop().await;
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    assert_eq!(reader.bodies.lock().unwrap().len(), 350, "each once");
+    rabbit.clean().await;
 }
 
 #[tokio::test]
