@@ -85,15 +85,10 @@ const POINTS: [(&str, &[(&str, u32)]); 7] = [
     ),
 ];
 
-/// Where a mail may have been taken when its sender dies, and nobody knows.
-const AFTER_HAND_OVER: [(&str, u32); 6] = [
-    ("transport: to be handed over", 1),
-    ("transport: to be handed over", 2),
-    ("mailer: handed over", 1),
-    ("mailer: handed over", 2),
-    ("ledger: written", 2),
-    ("ledger: told", 2),
-];
+/// Where the mailer dies before any mail of the round is handed over. Anywhere else one of them may have been taken, and
+/// nobody knows: four are under way at once.
+const BEFORE_HAND_OVER: [(&str, u32); 4] =
+    [("mailer: claimed", 1), ("ledger: written", 1), ("ledger: told", 1), ("ledger: committed", 1)];
 
 /// The system, and what was asked of it.
 struct Stand {
@@ -227,7 +222,7 @@ impl Stand {
         self.are_done(&round.ids).await;
         self.logs.push(round.name);
         // Nobody can know of a mail whose sender died between its end and the record.
-        let most = if AFTER_HAND_OVER.contains(&(point, at)) { 2 } else { 1 };
+        let most = if victim == "mailer" && !BEFORE_HAND_OVER.contains(&(point, at)) { 2 } else { 1 };
         self.mails.extend(round.ids[2..].iter().map(|id| (*id, most)));
     }
 

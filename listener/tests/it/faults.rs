@@ -3,7 +3,7 @@
 use lapin::options::QueueDeleteOptions;
 use testkit::eventually;
 
-use crate::stand::{Mood, SOON, Stand};
+use crate::stand::{Mood, PREFETCH, SOON, Stand};
 
 #[tokio::test]
 async fn rabbitmq_cut_and_restored() {
@@ -60,7 +60,7 @@ async fn the_logger_without_its_mongodb() {
     stand.logger.set(Mood::LacksMongo);
     stand.fill(0, 300).await;
     // All that it may hold is held, and nothing is lost or dead.
-    stand.counts(&stand.topology.log_queue, 200).await;
+    stand.counts(&stand.topology.log_queue, 300 - PREFETCH).await;
     stand.logger.set(Mood::Stores);
     stand.logger.has(300).await;
     listener.stop().await;
@@ -74,7 +74,7 @@ async fn both_cut_while_messages_are_held() {
     let listener = stand.start_ready().await;
     stand.logger.set(Mood::LacksMongo);
     stand.fill(0, 150).await;
-    stand.counts(&stand.topology.log_queue, 50).await;
+    stand.counts(&stand.topology.log_queue, 150 - PREFETCH).await;
     stand.rabbitmq.cut();
     listener.lacks("RabbitMQ").await;
     stand.rabbitmq.restore();

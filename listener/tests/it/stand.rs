@@ -29,6 +29,9 @@ use crate::mailer::Mailer;
 /// How long anything may take that is to happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// How many messages a listener has in hand: as many as it takes before it knows how large they are.
+pub(crate) const PREFETCH: u32 = 32;
+
 /// How long a mail waits after each attempt.
 pub(crate) const DELAYS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
 
@@ -211,8 +214,8 @@ impl Stand {
             format!("--mail-service-url={}", self.mailer.url()),
             "--listener-retry-delays=100ms,200ms".to_owned(),
             "--mail-timeout=2s".to_owned(),
-            "--listener-prefetch=100".to_owned(),
-            "--listener-batch=25".to_owned(),
+            format!("--listener-prefetch={PREFETCH}"),
+            "--listener-batch=8".to_owned(),
         ]);
         let running =
             Running::start(async |lifecycle| listener::serve(socket, config, &lifecycle).await).await;

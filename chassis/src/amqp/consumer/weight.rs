@@ -2,7 +2,7 @@
 //!
 //! RabbitMQ counts a prefetch in messages, and memory is bytes: a thousand entries of a log are nothing, a thousand of a
 //! megabyte each are the end of a small container. So a few are taken first, and then as many of their size as there is
-//! room for.
+//! room for. What is on its way at the moment of the change comes a second time.
 
 /// How many bytes of bodies may be in hand, about.
 const ROOM: f64 = 32.0 * 1024.0 * 1024.0;

@@ -116,14 +116,16 @@ async fn of_large_messages_a_few_are_in_hand_and_of_small_ones_many() {
         if read == 50 { Ok(()) } else { Err(read) }
     })
     .await;
-    let held = reader.hold();
     fill(&rabbit, 0, 300).await;
+    reader.has_read(texts(0, 300)).await;
+    let held = reader.hold();
+    fill(&rabbit, 300, 600).await;
     rabbit.counts(&rabbit.topology.log_queue, 0).await;
     drop(held);
-    reader.has_read(texts(0, 300)).await;
+    reader.has_read(texts(300, 600)).await;
     reader.running.stop().await;
     rabbit.counts(&rabbit.topology.log_queue, 0).await;
-    assert_eq!(reader.bodies.lock().unwrap().len(), 350, "each once");
+    assert_eq!(reader.bodies.lock().unwrap().len(), 650, "each once");
     rabbit.clean().await;
 }
 
