@@ -93,7 +93,7 @@ async fn a_slow_server_is_not_waited_for_and_its_connection_is_closed() {
             if hangs { Act::Nothing } else { Act::Usual }
         })
         .await;
-        let flags = ["--mail-timeout=400ms", "--mail-answer-timeout=400ms", "--mail-pool-size=1"];
+        let flags = ["--mail-timeout=1s", "--mail-answer-timeout=400ms", "--mail-pool-size=1"];
         let mailer = Mailer::start(fake.address(), &flags).await;
         let started = Instant::now();
         let answer = mailer.send(&mail("you@example.com")).await;
