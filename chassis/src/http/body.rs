@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -15,6 +16,11 @@ use super::Answer;
 pub const LIMIT: usize = 1024 * 1024;
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of a body that is refused is read all the same, in bytes. A client that is still sending when its
+/// connection ends may lose the answer (RFC 9112, section 9.6).
+const REST: usize = 8 * LIMIT;
+/// For how long.
+const REST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A whole body that says that it is JSON; not parsed yet.
 #[derive(Debug)]
@@ -47,23 +53,42 @@ impl<S: Sync> FromRequest<S> for JsonBody {
     type Rejection = Answer;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Answer> {
-        check_content_type(request.headers())?;
-        let announced =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: u64| length > LIMIT as u64) {
-            return Err(too_large());
+        let (head, mut body) = request.into_parts();
+        let read = read(&head.headers, &mut body).await;
+        // Whoever asks first has not sent anything yet.
+        let sends = !head.headers.contains_key(header::EXPECT);
+        if let Err(refusal) = &read
+            && sends
+            && matches!(refusal.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        {
+            discard(body).await;
         }
-        let whole = Limited::new(request.into_body(), LIMIT).collect();
-        match tokio::time::timeout(PATIENCE, whole).await {
-            Ok(Ok(body)) => Ok(Self(body.to_bytes())),
-            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-            Ok(Err(_)) => Err(Answer::failed(StatusCode::BAD_REQUEST, "the body broke off before its end")),
-            Err(_) => {
-                let message = format!("the body was not sent within {} s", PATIENCE.as_secs());
-                Err(Answer::failed(StatusCode::REQUEST_TIMEOUT, message))
-            }
+        read
+    }
+}
+
+async fn read(headers: &HeaderMap, body: &mut Body) -> Result<JsonBody, Answer> {
+    check_content_type(headers)?;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > LIMIT as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(PATIENCE, Limited::new(body, LIMIT).collect()).await {
+        Ok(Ok(body)) => Ok(JsonBody(body.to_bytes())),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Ok(Err(_)) => Err(Answer::failed(StatusCode::BAD_REQUEST, "the body broke off before its end")),
+        Err(_) => {
+            let message = format!("the body was not sent within {} s", PATIENCE.as_secs());
+            Err(Answer::failed(StatusCode::REQUEST_TIMEOUT, message))
         }
     }
+}
+
+/// Reads what is left of a body, within bounds.
+async fn discard(body: Body) {
+    let mut rest = Limited::new(body, REST);
+    let whole = async { while let Some(Ok(_)) = rest.frame().await {} };
+    let _ = tokio::time::timeout(REST_PATIENCE, whole).await;
 }
 
 fn too_large() -> Answer {

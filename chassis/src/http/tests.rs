@@ -103,6 +103,34 @@ async fn a_body_is_json_of_bounded_size() {
     assert_eq!(echo("application/json", exactly + " ").await.0, 413);
 }
 
+/// What a client is answered that sends a body of this size, all of it, before it reads anything.
+async fn sent_whole(size: usize, content_type: &str) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stopping = CancellationToken::new();
+    let server = tokio::spawn(super::server::serve(listener, routes(), stopping.clone()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: {content_type}\r\ncontent-length: {size}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; size]).await.unwrap();
+    let mut answer = [0; 4096];
+    let answered = stream.read(&mut answer).await.unwrap();
+    drop(stream);
+    stopping.cancel();
+    server.await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer[..answered]).lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_sends_a_refused_body_to_its_end_gets_the_answer() {
+    // More than the buffers of a connection take.
+    let size = 7 * LIMIT;
+    assert_eq!(sent_whole(size, "application/json").await, "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(sent_whole(size, "text/plain").await, "HTTP/1.1 415 Unsupported Media Type");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_never_comes_is_given_up() {
     let never = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
