@@ -3,15 +3,20 @@
 //! What was decided about a letter of the mail queue is also a step of its action's trail. It is told after the decision
 //! is durable, and again whenever somebody asks for a decision that is made already, so that none is missing.
 
+use std::time::Duration;
+
 use bson::raw::RawDocumentBuf;
 use bson::{Document, doc};
 use chassis::crash;
 use chrono::{DateTime, Utc};
 use contracts::dead_letter::{Kept, Letter, LetterState};
 use contracts::trail::{Details, Step, StepKind, trace_id};
+use metrics::gauge;
 use mongodb::Collection;
 use mongodb::options::{ReturnDocument, WriteConcern};
 use thiserror::Error;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::document::letter::{decode, decode_summary, encode, summary};
@@ -34,6 +39,11 @@ const LOG: &str = "log";
 const CONSUMER: &str = "listener";
 /// Who says what was decided.
 const SERVICE: &str = "logger";
+
+/// How often those that wait are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// How many are counted: more are as bad.
+const MOST: u64 = 10_000;
 
 /// Which letters. All of it must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +96,20 @@ impl DeadLetters {
         let letters = mongo.dead_letters();
         let insert = Insert::new(mongo, letters.clone());
         Self { letters, write_concern: mongo.write_concern().clone(), insert, steps }
+    }
+
+    /// Counts those that nobody has decided about, for the metrics, until `closing`.
+    pub async fn count(self, closing: CancellationToken) {
+        let waiting = gauge!("dead_letters_waiting");
+        let mut tick = interval(COUNT_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while closing.run_until_cancelled(tick.tick()).await.is_some() {
+            let counted = self.letters.count_documents(query(&Filter::default())).limit(MOST).max_time(WORK);
+            match patiently(async { counted.await }).await {
+                Ok(count) => waiting.set(u32::try_from(count).map_or(f64::MAX, f64::from)),
+                Err(error) => tracing::debug!(%error, "the dead letters could not be counted"),
+            }
+        }
     }
 
     /// Keeps letters that came together: an outcome for each, in their order. One that is there stays as it is, with

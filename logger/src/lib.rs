@@ -62,6 +62,11 @@ pub async fn serve(
 
     let steps = Steps::new(&mongo);
     let letters = DeadLetters::new(&mongo, steps.clone());
+    let counting = letters.clone().count(lifecycle.closing());
+    lifecycle.background("count of dead letters", async {
+        counting.await;
+        Ok(())
+    });
     let app = App {
         log: log.clone(),
         search: Search::new(&mongo),

@@ -57,6 +57,29 @@ async fn a_letter_is_kept_once_and_whole() {
 }
 
 #[tokio::test]
+async fn those_that_wait_for_a_decision_are_counted() {
+    // What is recorded on this thread, which is the only one of this test.
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let first = Logger::start().await;
+    let letters = vec![letter(QUEUE), letter(QUEUE), letter(QUEUE)];
+    let discarded = letters[0].id;
+    assert_eq!(first.client().bury(&context(), letters).await.unwrap().len(), 3);
+    let path = format!("/dead-letters/{discarded}/discard");
+    assert_eq!(first.post_to(&path, &json!({"reason": "a test"})).await.status, 200);
+    // Each counts them when it starts, and then now and again.
+    let second = Logger::with(first.config.clone()).await;
+    eventually(SOON, "the gauge", || async {
+        let rendered = recorder.handle().render();
+        let gauge = rendered.lines().find_map(|line| line.strip_prefix("dead_letters_waiting "));
+        if gauge == Some("2") { Ok(()) } else { Err(format!("{gauge:?}")) }
+    })
+    .await;
+    second.running.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
 async fn the_largest_letter_is_kept_and_one_that_mongodb_refuses_costs_the_others_nothing() {
     let logger = Logger::start().await;
     let mongo = logger.mongo().await;
