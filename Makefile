@@ -39,7 +39,7 @@ test: ## all tests, on servers of their own; ARGS='-E test(name)': some; KEEP=1:
 chaos: ## MINUTES=30 of chaos: everything is killed, paused and cut off under load, and then counted
 	@dev/chaos
 
-mutants: ## break the code of the promise in every small way, and see that a test notices; hours. ARGS='--file mailer/src/ledger/*.rs': some
+mutants: ## break the code of the promise in every small way, and see that a test notices; hours. ARGS='--re Relay::round': some
 	@dev/mutants $(ARGS)
 
 test-compose: ## the system in containers: the journeys, replicas, faults; KEEP=1: leave it up

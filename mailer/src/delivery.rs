@@ -112,11 +112,11 @@ impl Delivery {
                 let attempt = lease.attempt;
                 tracing::warn!(mail = %id, attempt, "a mail is sent again: nobody knows whether it was taken");
             }
-            let result = if Instant::now() + transport.timeout() > lease.good_until {
+            let result = if lease.lasts(Instant::now(), transport.timeout()) {
+                hold(&ledger, lease, transport.send(&message, late)).await
+            } else {
                 // This process stood still. Somebody else may have the mail by the time that it is sent.
                 Err(SendError::TooSlow { handed_over: false })
-            } else {
-                hold(&ledger, lease, transport.send(&message, late)).await
             };
             crash::point("mailer: handed over");
             let outcome = outcome(&result);

@@ -57,9 +57,16 @@ pub(crate) struct Lease {
     /// When it was granted.
     began: DateTime<Utc>,
     /// Until when it is good at least, by this process' clock.
-    pub(crate) good_until: Instant,
+    good_until: Instant,
     /// The trace of whoever asked.
     trace: TraceContext,
+}
+
+impl Lease {
+    /// Whether it is still good when what begins `now` has taken this long.
+    pub(crate) fn lasts(&self, now: Instant, long: Duration) -> bool {
+        now + long <= self.good_until
+    }
 }
 
 /// What a claim comes to.
@@ -184,5 +191,28 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_is_not_sent_when_the_lease_may_run_out_meanwhile() {
+        let granted = Instant::now();
+        let lease = Lease {
+            id: Uuid::now_v7(),
+            holder: Uuid::now_v7(),
+            attempt: 1,
+            again: false,
+            began: Utc::now(),
+            good_until: granted + Duration::from_secs(30),
+            trace: TraceContext::root(),
+        };
+        let lasts =
+            |stood_still| lease.lasts(granted + Duration::from_secs(stood_still), Duration::from_secs(10));
+        assert!(lasts(0) && lasts(20));
+        assert!(!lasts(21) && !lasts(40));
     }
 }

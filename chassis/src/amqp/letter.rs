@@ -97,3 +97,68 @@ fn letter_id(queue: &str, message_id: Option<&str>, at: Option<DateTime<Utc>>, b
     let head = format!("{queue}\0{}\0{at}\0", message_id.unwrap_or_default());
     Uuid::new_v5(&LETTERS, &[head.as_bytes(), body].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::BasicProperties;
+
+    fn text(value: &str) -> AMQPValue {
+        AMQPValue::LongString(value.into())
+    }
+
+    fn table(fields: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
+        let mut table = FieldTable::default();
+        for (key, value) in fields {
+            table.insert(key.into(), value);
+        }
+        table
+    }
+
+    /// What the server makes of a message that nobody acknowledged. The death before, in a retry queue, is older.
+    fn died(at: u64, id: &str, body: &[u8]) -> Delivery {
+        let death = |queue: &str, exchange: AMQPValue, key: &str, at| {
+            AMQPValue::FieldTable(table([
+                ("queue", text(queue)),
+                ("exchange", exchange),
+                ("routing-keys", AMQPValue::FieldArray(vec![text(key)].into())),
+                ("time", AMQPValue::Timestamp(at)),
+                ("reason", text("delivery_limit")),
+            ]))
+        };
+        let deaths = vec![
+            death("the queue", AMQPValue::ShortString("the exchange".into()), "the.key", at),
+            death("a retry queue", text("retry"), "the queue", at - 10),
+        ];
+        let headers = table([("x-death", AMQPValue::FieldArray(deaths.into()))]);
+        let mut delivery = lapin::message::Delivery::mock(1, "".into(), "dead".into(), false, body.to_vec());
+        delivery.properties = BasicProperties::default().with_message_id(id.into()).with_headers(headers);
+        Delivery::from(delivery)
+    }
+
+    #[test]
+    fn what_the_server_put_there_is_told_as_the_server_says_it() {
+        let id = Uuid::now_v7().to_string();
+        let letter = died(1_700_000_000, &id, b"a body").letter();
+        assert_eq!(letter.queue, "the queue");
+        assert_eq!(letter.exchange, "the exchange");
+        assert_eq!(letter.routing_key, "the.key");
+        assert_eq!(letter.died_at.timestamp(), 1_700_000_000);
+        assert_eq!(letter.action.map(|action| action.to_string()), Some(id));
+        assert!(letter.reason.contains("never acknowledged"), "{}", letter.reason);
+    }
+
+    #[test]
+    fn one_death_is_one_letter_and_another_is_another() {
+        let first = died(1_700_000_000, "id", b"a body").letter();
+        assert_eq!(died(1_700_000_000, "id", b"a body").letter().id, first.id);
+        // Replayed, and dead again; or another message.
+        for other in [
+            died(1_700_000_001, "id", b"a body"),
+            died(1_700_000_000, "another", b"a body"),
+            died(1_700_000_000, "id", b"another body"),
+        ] {
+            assert_ne!(other.letter().id, first.id);
+        }
+    }
+}

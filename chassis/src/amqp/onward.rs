@@ -209,3 +209,64 @@ fn size(value: &AMQPValue) -> usize {
         _ => 16,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(headers: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> Delivery {
+        let mut table = FieldTable::default();
+        for (key, value) in headers {
+            table.insert(key.into(), value);
+        }
+        let mut delivery =
+            lapin::message::Delivery::mock(1, "an exchange".into(), "a.key".into(), false, Vec::new());
+        delivery.properties = BasicProperties::default().with_headers(table);
+        Delivery::from(delivery)
+    }
+
+    /// Which of these headers go on, beside the two of the origin.
+    fn kept(given: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> Vec<String> {
+        let headers = headers(&delivery(given));
+        let names = headers.inner().keys().map(ToString::to_string);
+        names.filter(|name| name != EXCHANGE && name != ROUTING_KEY).collect()
+    }
+
+    fn long(bytes: usize) -> AMQPValue {
+        AMQPValue::LongString("x".repeat(bytes).into())
+    }
+
+    #[test]
+    fn a_message_keeps_as_many_of_its_headers_as_leave_room_for_the_reason() {
+        assert_eq!(kept([("a", long(MAX_HEADERS - 1))]), ["a"]);
+        assert!(kept([("a", long(MAX_HEADERS))]).is_empty());
+        assert_eq!(kept([("a", long(MAX_HEADERS / 2)), ("b", long(MAX_HEADERS / 2 - 2))]), ["a", "b"]);
+        assert_eq!(kept([("a", long(MAX_HEADERS / 2)), ("b", long(MAX_HEADERS / 2 - 1))]), ["a"]);
+        // A small one is kept though a large one before it was not.
+        assert_eq!(kept([("a", long(MAX_HEADERS)), ("b", long(1))]), ["b"]);
+    }
+
+    #[test]
+    fn what_would_send_it_elsewhere_or_was_the_servers_own_is_left_behind() {
+        let given = [("CC", long(1)), ("BCC", long(1)), ("x-delivery-count", AMQPValue::LongLongInt(7))];
+        assert!(kept(given).is_empty());
+        assert_eq!(kept([("x-delivery", long(1))]), ["x-delivery"]);
+    }
+
+    #[test]
+    fn a_header_counts_with_all_that_is_in_it() {
+        let mut table = FieldTable::default();
+        table.insert("abc".into(), long(20));
+        table.insert("de".into(), AMQPValue::Boolean(true));
+        for (value, bytes) in [
+            (long(300), 300),
+            (AMQPValue::ShortString("x".repeat(200).into()), 200),
+            (AMQPValue::ByteArray(vec![0; 100].into()), 100),
+            (AMQPValue::LongLongInt(1), 16),
+            (AMQPValue::FieldArray(vec![long(30), long(4)].into()), 34),
+            (AMQPValue::FieldTable(table), 3 + 20 + 2 + 16),
+        ] {
+            assert_eq!(size(&value), bytes, "{value:?}");
+        }
+    }
+}

@@ -199,9 +199,8 @@ impl Publisher {
 
     async fn exchange(&self, message: Message) -> Result<(), PublishError> {
         let stopped = || PublishError::Unavailable("the publisher has stopped".to_owned());
-        let size = (message.body.len() / 1024 + OVERHEAD).min(ROOM);
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(size).await.map_err(|_| stopped())?;
+        let weight = weight(message.body.len());
+        let room = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_| stopped())?;
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { message, answer, room }).map_err(|_| stopped())?;
         let cut = || PublishError::Unavailable("the connection broke before the confirm".to_owned());
@@ -218,6 +217,11 @@ impl Publisher {
     pub async fn check(&self) -> Result<(), String> {
         self.standing.check()
     }
+}
+
+/// What a message with a body of so many bytes counts for, in KiB: a huge one is alone in flight.
+fn weight(bytes: usize) -> u32 {
+    u32::try_from((bytes / 1024 + OVERHEAD).min(ROOM)).unwrap_or(u32::MAX)
 }
 
 /// The counter of messages with this outcome.
@@ -320,4 +324,18 @@ async fn open(pool: &Pool, names: &Topology) -> Result<Live, ConnectError> {
 /// Throws away the connections that nobody holds: they are suspect, and the next one is to be new.
 fn discard(pool: &Pool) {
     pool.retain(|_, _| false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_in_flight_is_bounded_by_its_size() {
+        assert_eq!(weight(0), 2);
+        assert_eq!(weight(10 * 1024), 12);
+        // 16 MiB at most; what is larger goes alone, and does go.
+        assert_eq!(weight(16 << 20), 16 << 10);
+        assert_eq!(weight(usize::MAX), 16 << 10);
+    }
 }

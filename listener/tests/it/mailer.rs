@@ -13,7 +13,7 @@ use chassis::http::Answer;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpSocket;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// What it says to a call.
@@ -46,7 +46,10 @@ pub(crate) struct Mailer {
     calls: Arc<Mutex<Vec<Call>>>,
     /// What is said first, by id; then `Sent`.
     script: Arc<Mutex<HashMap<Uuid, Vec<Say>>>>,
+    /// A call is answered when it gets a permit.
     gate: Arc<Semaphore>,
+    /// A call for one of these mails waits for another one too.
+    slow: Arc<Mutex<HashMap<Uuid, Arc<Semaphore>>>>,
     address: SocketAddr,
 }
 
@@ -63,7 +66,8 @@ impl Mailer {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let (gate, address) = (Arc::new(Semaphore::new(1000)), socket.local_addr().unwrap());
-        (Self { calls: Arc::default(), script: Arc::default(), gate, address }, socket)
+        let (calls, script, slow) = (Arc::default(), Arc::default(), Arc::default());
+        (Self { calls, script, gate, slow, address }, socket)
     }
 
     /// From now on it is there.
@@ -93,18 +97,15 @@ impl Mailer {
     }
 
     /// Answers nothing until what this gives is dropped.
-    pub(crate) fn hold(&self) -> Held {
-        Held(Arc::clone(&self.gate).try_acquire_many_owned(1000).unwrap())
+    pub(crate) fn hold(&self) -> impl Drop + use<> {
+        Arc::clone(&self.gate).try_acquire_many_owned(1000).unwrap()
     }
-}
 
-/// What keeps a mailer from answering.
-pub(crate) struct Held(OwnedSemaphorePermit);
-
-impl Held {
-    /// Lets so many calls be answered, for good: each that is answered lets one after it.
-    pub(crate) fn release(&mut self, calls: usize) {
-        drop(self.0.split(calls).unwrap());
+    /// Does not answer for this mail until what this gives is dropped.
+    pub(crate) fn hold_mail(&self, id: Uuid) -> impl Drop + use<> {
+        let gate = Arc::new(Semaphore::new(1));
+        self.slow.lock().unwrap().insert(id, Arc::clone(&gate));
+        gate.try_acquire_owned().unwrap()
     }
 }
 
@@ -118,6 +119,10 @@ async fn send(
     let call = Call { id, replay: header("switchboard-replay"), trace: header("traceparent"), mail };
     mailer.calls.lock().unwrap().push(call);
     drop(mailer.gate.acquire().await);
+    let slow = mailer.slow.lock().unwrap().get(&id).cloned();
+    if let Some(gate) = slow {
+        drop(gate.acquire().await);
+    }
     let say = mailer.script.lock().unwrap().get_mut(&id).and_then(Vec::pop).unwrap_or(Say::Sent);
     match say {
         Say::Sent => Answer::ok(StatusCode::ACCEPTED, "Message sent"),

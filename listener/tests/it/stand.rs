@@ -163,6 +163,8 @@ pub(crate) struct Stand {
     pub(crate) wire: FaultProxy,
     pub(crate) logger: Logger,
     pub(crate) mailer: Mailer,
+    /// How long a listener that is started waits for the mailer.
+    pub(crate) mail_timeout: &'static str,
     namespace: String,
     url: String,
     connection: Connection,
@@ -193,6 +195,7 @@ impl Stand {
         Self {
             topology: Topology::within(&namespace).with_delays(&namespace, &DELAYS),
             mailer,
+            mail_timeout: "2s",
             rabbitmq,
             wire: FaultProxy::start(address).await,
             logger,
@@ -213,7 +216,7 @@ impl Stand {
             format!("--logger-rpc-addr={}", self.wire.address()),
             format!("--mail-service-url={}", self.mailer.url()),
             "--listener-retry-delays=100ms,200ms".to_owned(),
-            "--mail-timeout=2s".to_owned(),
+            format!("--mail-timeout={}", self.mail_timeout),
             format!("--listener-prefetch={PREFETCH}"),
             "--listener-batch=8".to_owned(),
         ]);

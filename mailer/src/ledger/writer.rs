@@ -18,9 +18,8 @@ use super::{Call, Claim, ClaimCall, End, Lease, LedgerError, RecordCall, Wanted}
 /// How much one transaction takes.
 const BATCH: usize = 256;
 
-/// A lease that is good for longer than this, and longer than so many leases, was granted before PostgreSQL's clock was
-/// set back.
-const IMPOSSIBLE: Duration = Duration::from_hours(1);
+/// A lease that is good for longer than this, and longer than so many leases, is [`impossible`].
+const AN_HOUR: Duration = Duration::from_hours(1);
 const TIMES: u32 = 10;
 
 /// The task that writes.
@@ -157,6 +156,11 @@ struct Standing {
     seconds_left: Option<f64>,
 }
 
+/// For how long no lease of this length can be good: one that is was granted before PostgreSQL's clock was set back.
+fn impossible(lease: Duration) -> Duration {
+    AN_HOUR.max(lease * TIMES)
+}
+
 /// Claims these mails, of which no two have the same id: what each comes to.
 async fn claim(
     connection: &mut PgConnection,
@@ -193,7 +197,7 @@ async fn claim(
     .bind(&holders)
     .bind(replays)
     .bind(lease.as_secs_f64())
-    .bind(IMPOSSIBLE.max(lease * TIMES).as_secs_f64())
+    .bind(impossible(lease).as_secs_f64())
     .fetch_all(&mut *connection)
     .await?;
     let wanted: HashMap<Uuid, &Wanted> =
@@ -275,4 +279,15 @@ async fn record(
     .fetch_all(&mut *connection)
     .await?;
     Ok(recorded.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_lease_that_was_just_granted_is_impossible() {
+        assert_eq!(impossible(Duration::from_secs(30)), Duration::from_hours(1));
+        assert_eq!(impossible(Duration::from_hours(2)), Duration::from_hours(20));
+    }
 }

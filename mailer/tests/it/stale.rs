@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::fake::{Act, Fake};
 use crate::service::{Mailer, PATIENCE, mail};
@@ -55,9 +56,14 @@ async fn a_mail_that_may_have_been_taken_is_never_sent_again() {
     .await;
     let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
     assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
-    let answer = mailer.send(&mail("you@example.com")).await;
+    let (id, mail) = (Uuid::now_v7().to_string(), mail("you@example.com"));
+    let answer = mailer.send_as(&id, &mail).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.message(), "the mail server went away at the end of the mail and may have taken it");
+    // Not before the lease has run out, though it would be taken now.
+    let again = mailer.send_as(&id, &mail).await;
+    assert_eq!(again.status, 409, "{again:?}");
+    assert!((1..=30).contains(&again.header("retry-after").parse::<u64>().unwrap()));
     assert_eq!(fake.mails().len(), 2);
     mailer.stop().await;
 }
@@ -126,9 +132,11 @@ async fn a_mail_goes_on_when_its_client_has_left() {
     .await;
     client.abort();
     client.await.unwrap_err();
-    go.notify_one();
     // A stop waits for the mail too.
-    mailer.stop().await;
+    let mut stopping = tokio::spawn(mailer.stop());
+    tokio::time::timeout(Duration::from_millis(500), &mut stopping).await.unwrap_err();
+    go.notify_one();
+    stopping.await.unwrap();
     assert_eq!(fake.mails().len(), 1);
 }
 

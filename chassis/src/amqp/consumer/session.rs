@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contracts::topology::Topology;
 use futures_util::future::FutureExt as _;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt as _};
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, Stream, StreamExt as _};
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
@@ -55,7 +55,7 @@ pub(super) enum Ended {
 }
 
 /// What the stream of deliveries gives.
-type Next = Option<Result<lapin::message::Delivery, lapin::Error>>;
+type Arrival = Result<lapin::message::Delivery, lapin::Error>;
 
 /// How messages are taken.
 #[derive(Debug)]
@@ -200,8 +200,8 @@ async fn begin(channel: &Channel, queue: ShortString, prefetch: u16) -> lapin::R
 /// What is already there, from `next` on, and whether the consumer is over. `Err` when the connection
 /// or the channel is lost, and all of it will come again.
 fn gather(
-    consumer: &mut lapin::Consumer,
-    mut next: Next,
+    consumer: &mut (impl Stream<Item = Arrival> + Unpin),
+    mut next: Option<Arrival>,
     most: usize,
     careful: bool,
 ) -> Result<(Vec<Delivery>, Option<Ended>), Ended> {
@@ -316,5 +316,65 @@ pub(super) fn is_unreadable(error: &lapin::Error) -> bool {
         ErrorKind::ParsingError(_) => true,
         ErrorKind::ProtocolError(error) => *error.kind() == AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream::iter;
+    use lapin::BasicProperties;
+    use lapin::types::{AMQPValue, ShortString};
+
+    /// A message of so many bytes that was delivered so often before.
+    fn arrival(bytes: usize, redeliveries: u64) -> lapin::message::Delivery {
+        let nowhere = ShortString::default();
+        let mut delivery = lapin::message::Delivery::mock(1, nowhere.clone(), nowhere, false, vec![0; bytes]);
+        let mut headers = FieldTable::default();
+        let count = AMQPValue::LongLongInt(i64::try_from(redeliveries).unwrap());
+        headers.insert("x-delivery-count".into(), count);
+        delivery.properties = BasicProperties::default().with_headers(headers);
+        delivery
+    }
+
+    /// How many make a batch, and what ends the session after it.
+    fn gathered(
+        arrivals: Vec<lapin::message::Delivery>,
+        most: usize,
+        careful: bool,
+    ) -> (usize, Option<Ended>) {
+        // Then nothing more is there, for now.
+        let mut stream = iter(arrivals).map(Ok).chain(futures_util::stream::pending());
+        let first = stream.next().now_or_never().unwrap();
+        let (batch, over) = gather(&mut stream, first, most, careful).unwrap();
+        (batch.len(), over)
+    }
+
+    #[test]
+    fn a_batch_is_what_is_there_up_to_so_many() {
+        let arrivals = |count| (0..count).map(|_| arrival(10, 0)).collect();
+        assert_eq!(gathered(arrivals(1), 10, false), (1, None));
+        assert_eq!(gathered(arrivals(9), 10, false), (9, None));
+        assert_eq!(gathered(arrivals(25), 10, false), (10, None));
+        assert_eq!(gathered(arrivals(25), 1, false), (1, None));
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_the_logger_takes_at_once() {
+        let large = || (0..10).map(|_| arrival(BATCH_BYTES / 3, 0)).collect();
+        assert_eq!(gathered(large(), 10, false), (4, None));
+        assert_eq!(BATCH_BYTES, 4 << 20);
+    }
+
+    #[test]
+    fn what_came_again_and_again_is_left_for_a_session_that_takes_one_by_one() {
+        let arrivals = |redeliveries| vec![arrival(1, 0), arrival(1, redeliveries), arrival(1, 0)];
+        assert_eq!(gathered(arrivals(SUSPECT.start - 1), 10, false), (3, None));
+        for suspect in SUSPECT {
+            assert_eq!(gathered(arrivals(suspect), 10, false), (1, Some(Ended::Suspect(suspect))));
+            assert_eq!(gathered(arrivals(suspect), 10, true), (3, None));
+        }
+        // Given back once more it would be dead, untried.
+        assert_eq!(gathered(arrivals(DELIVERY_LIMIT), 10, false), (3, None));
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Reader {
     pub(super) standing: Standing,
     /// In the order in which they were read, as often as they were.
     pub(super) bodies: Arc<Mutex<Vec<String>>>,
+    /// How many came together.
+    batches: Arc<Mutex<Vec<usize>>>,
     /// A batch is done when it gets a permit.
     gate: Arc<Semaphore>,
 }
@@ -35,16 +37,27 @@ impl Reader {
     async fn taking(rabbit: &Rabbit, flow: Flow) -> Self {
         let gate = Arc::new(Semaphore::new(GATE as usize));
         let bodies = Arc::new(Mutex::new(Vec::new()));
-        let (noted, gated) = (Arc::clone(&bodies), Arc::clone(&gate));
+        let batches = Arc::new(Mutex::new(Vec::new()));
+        let (noted, counted, gated) = (Arc::clone(&bodies), Arc::clone(&batches), Arc::clone(&gate));
         let handler = move |_, batch: Batch| {
-            let (noted, gated) = (Arc::clone(&noted), Arc::clone(&gated));
+            let (noted, counted, gated) = (Arc::clone(&noted), Arc::clone(&counted), Arc::clone(&gated));
             async move {
                 let permit = gated.acquire().await;
-                let texts =
-                    || batch.iter().map(|delivery| String::from_utf8_lossy(delivery.body()).into_owned());
-                noted.lock().unwrap().extend(texts());
-                drop(permit);
-                texts().map(|text| if text == "poison" { dead_of_it() } else { Disposition::Done }).collect()
+                counted.lock().unwrap().push(batch.len());
+                let mut noted = noted.lock().unwrap();
+                let dispositions = batch.iter().map(|delivery| {
+                    let text = String::from_utf8_lossy(delivery.body()).into_owned();
+                    let disposition = match text.as_str() {
+                        "poison" => Disposition::Dead("it is poison".to_owned()),
+                        "not now" if !noted.contains(&text) => Disposition::Requeue,
+                        _ => Disposition::Done,
+                    };
+                    noted.push(text);
+                    disposition
+                });
+                let dispositions = dispositions.collect();
+                drop((noted, permit));
+                dispositions
             }
         };
         let mut standing = None;
@@ -57,7 +70,7 @@ impl Reader {
             Ok(())
         })
         .await;
-        let reader = Self { running, standing: standing.unwrap(), bodies, gate };
+        let reader = Self { running, standing: standing.unwrap(), bodies, batches, gate };
         reader.is_consuming().await;
         reader
     }
@@ -83,10 +96,6 @@ impl Reader {
     pub(super) fn hold(&self) -> impl Drop + use<> {
         Arc::clone(&self.gate).try_acquire_many_owned(GATE).unwrap()
     }
-}
-
-fn dead_of_it() -> Disposition {
-    Disposition::Dead("it is poison".to_owned())
 }
 
 pub(super) fn texts(from: usize, to: usize) -> impl Iterator<Item = String> {
@@ -138,6 +147,44 @@ async fn messages_leave_the_queue_once_they_are_done() {
     reader.running.stop().await;
     rabbit.counts(&rabbit.topology.log_queue, 0).await;
     assert_eq!(reader.bodies.lock().unwrap().len(), 500, "each once");
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn what_waits_is_taken_in_full_batches() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    let held = reader.hold();
+    fill(&rabbit, 0, 200).await;
+    // All that it may have in hand is there; as many as are worked on at once came while they were put.
+    rabbit.counts(&rabbit.topology.log_queue, 200 - u32::from(FLOW.prefetch)).await;
+    drop(held);
+    reader.has_read(texts(0, 200)).await;
+    reader.running.stop().await;
+    let batches = reader.batches.lock().unwrap().clone();
+    assert_eq!(batches.iter().max(), Some(&FLOW.batch), "{batches:?}");
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn what_is_given_back_comes_again() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    let held = reader.hold();
+    fill(&rabbit, 0, 5).await;
+    rabbit.put(&rabbit.topology.log_queue, "not now", BasicProperties::default()).await;
+    fill(&rabbit, 5, 10).await;
+    drop(held);
+    reader.has_read(texts(0, 10)).await;
+    eventually(SOON, "the second time", || async {
+        let bodies = reader.bodies.lock().unwrap();
+        let times = bodies.iter().filter(|text| *text == "not now").count();
+        if times == 2 { Ok(()) } else { Err(format!("read {times} times")) }
+    })
+    .await;
+    reader.running.stop().await;
+    rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    rabbit.counts(&rabbit.topology.dead_queue, 0).await;
     rabbit.clean().await;
 }
 
@@ -237,6 +284,8 @@ async fn a_stop_in_the_middle_of_a_batch_finishes_it_and_leaves_the_rest() {
     reader.running.lifecycle().stop();
     let (bodies, running) = (Arc::clone(&reader.bodies), reader.running);
     let stopping = tokio::spawn(running.stop());
+    // It knows by now, and has not given back what it has in hand.
+    rabbit.counts(&rabbit.topology.log_queue, 300 - u32::from(FLOW.prefetch)).await;
     drop(held);
     stopping.await.unwrap();
     let done: Vec<_> = bodies.lock().unwrap().clone();

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use chassis::amqp::{PublishError, Publisher};
 use chassis::http::Answer;
 use futures_util::future::join_all;
-use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use testkit::{Running, eventually};
 
@@ -174,6 +176,22 @@ async fn a_server_that_is_not_there_at_the_start_is_waited_for() {
     assert!(matches!(error, PublishError::Unavailable(_)), "{error:?}");
     rabbit.proxy.restore();
     rabbit.publishes(&publisher).await;
+    running.stop().await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn the_exchanges_outlast_a_restart_of_the_server() {
+    let rabbit = Rabbit::start().await;
+    let (running, publisher) = publisher(&rabbit).await;
+    rabbit.publishes(&publisher).await;
+    let (topology, channel) = (&rabbit.topology, rabbit.channel().await);
+    for name in [&topology.events, &topology.logs_topic] {
+        // It would be refused if it stood with other properties.
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let kind = lapin::ExchangeKind::Topic;
+        channel.exchange_declare(name.as_str().into(), kind, options, FieldTable::default()).await.unwrap();
+    }
     running.stop().await;
     rabbit.clean().await;
 }
