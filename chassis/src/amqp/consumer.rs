@@ -10,6 +10,7 @@
 //! lost connection. What was unacknowledged comes again, so what a handler does must be safe to repeat.
 
 mod batch;
+mod in_hand;
 mod session;
 mod weight;
 

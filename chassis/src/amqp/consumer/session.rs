@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contracts::topology::Topology;
 use futures_util::future::FutureExt as _;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered, Stream, StreamExt as _};
+use futures_util::stream::{Stream, StreamExt as _};
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
@@ -14,9 +14,9 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionStatus, ErrorKind};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::{Finished, Work};
+use super::in_hand::InHand;
 use super::weight::Weight;
 use super::{Delivery, Disposition, Flow};
 use crate::amqp::server::{ConnectError, Server, close, lost};
@@ -227,45 +227,6 @@ fn gather(
             Some(next) => next,
             None => return Ok((batch, None)),
         };
-    }
-}
-
-/// The batches that are worked on: in order, so that one acknowledgement is for all up to it; or, of one message each, as
-/// they end, so that a slow one holds up no other.
-#[derive(Debug)]
-enum InHand {
-    Ordered(FuturesOrdered<AbortOnDropHandle<Finished>>),
-    Any(FuturesUnordered<AbortOnDropHandle<Finished>>),
-}
-
-impl InHand {
-    fn new(flow: Flow) -> Self {
-        if flow.in_order() {
-            Self::Ordered(FuturesOrdered::new())
-        } else {
-            Self::Any(FuturesUnordered::new())
-        }
-    }
-
-    fn push(&mut self, batch: AbortOnDropHandle<Finished>) {
-        match self {
-            Self::Ordered(batches) => batches.push_back(batch),
-            Self::Any(batches) => batches.push(batch),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Ordered(batches) => batches.len(),
-            Self::Any(batches) => batches.len(),
-        }
-    }
-
-    async fn next(&mut self) -> Option<Result<Finished, tokio::task::JoinError>> {
-        match self {
-            Self::Ordered(batches) => batches.next().await,
-            Self::Any(batches) => batches.next().await,
-        }
     }
 }
 
