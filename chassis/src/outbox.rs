@@ -17,7 +17,7 @@ pub use self::relay::Relay;
 use crate::amqp::Publication;
 
 /// The channel on which a commit with new events wakes the relays.
-const CHANNEL: &str = "outbox";
+pub const CHANNEL: &str = "outbox";
 
 /// Writes events beside their effects; `entity` is what each of them is about, in whose order it is published.
 /// Nothing is published unless the transaction of `connection` commits.
@@ -25,12 +25,7 @@ pub async fn enqueue(connection: &mut PgConnection, events: &[(String, Publicati
     if events.is_empty() {
         return Ok(());
     }
-    let entities: Vec<&str> = events.iter().map(|(entity, _)| entity.as_str()).collect();
-    let ids: Vec<Uuid> = events.iter().map(|(_, event)| event.id).collect();
-    let keys: Vec<&str> = events.iter().map(|(_, event)| event.routing_key.as_str()).collect();
-    let times: Vec<DateTime<Utc>> = events.iter().map(|(_, event)| event.time).collect();
-    let traces: Vec<Option<&str>> = events.iter().map(|(_, event)| event.traceparent.as_deref()).collect();
-    let bodies: Vec<&[u8]> = events.iter().map(|(_, event)| event.body.as_slice()).collect();
+    let Columns { entities, ids, routing_keys, times, traces, bodies } = Columns::of(events);
     sqlx::query(
         "WITH written AS ( \
            INSERT INTO outbox (entity, id, routing_key, happened_at, traceparent, body) \
@@ -42,7 +37,7 @@ pub async fn enqueue(connection: &mut PgConnection, events: &[(String, Publicati
     )
     .bind(entities)
     .bind(ids)
-    .bind(keys)
+    .bind(routing_keys)
     .bind(times)
     .bind(traces)
     .bind(bodies)
@@ -50,4 +45,37 @@ pub async fn enqueue(connection: &mut PgConnection, events: &[(String, Publicati
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Events as the columns of the table, for a statement that writes them together with their effects. It says so on
+/// [`CHANNEL`].
+#[derive(Debug)]
+pub struct Columns<'a> {
+    /// `entity`, `text`.
+    pub entities: Vec<&'a str>,
+    /// `id`, `uuid`.
+    pub ids: Vec<Uuid>,
+    /// `routing_key`, `text`.
+    pub routing_keys: Vec<&'a str>,
+    /// `happened_at`, `timestamptz`.
+    pub times: Vec<DateTime<Utc>>,
+    /// `traceparent`, `text`.
+    pub traces: Vec<Option<&'a str>>,
+    /// `body`, `bytea`.
+    pub bodies: Vec<&'a [u8]>,
+}
+
+impl<'a> Columns<'a> {
+    /// Those of these events, each with its entity.
+    pub fn of(events: &'a [(String, Publication)]) -> Self {
+        let of = |event: &'a (String, Publication)| &event.1;
+        Self {
+            entities: events.iter().map(|(entity, _)| entity.as_str()).collect(),
+            ids: events.iter().map(of).map(|event| event.id).collect(),
+            routing_keys: events.iter().map(of).map(|event| event.routing_key.as_str()).collect(),
+            times: events.iter().map(of).map(|event| event.time).collect(),
+            traces: events.iter().map(of).map(|event| event.traceparent.as_deref()).collect(),
+            bodies: events.iter().map(of).map(|event| event.body.as_slice()).collect(),
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! a caller learns within two seconds that it is [`DatabaseError::Unavailable`]. The statements themselves are
 //! in the services.
 
+mod session;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -19,6 +21,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub use self::session::Session;
 use crate::retry;
 
 /// How long a piece of work may take, with the wait for a connection.
@@ -74,8 +77,8 @@ impl From<sqlx::Error> for DatabaseError {
 }
 
 impl DatabaseError {
-    fn too_slow() -> Self {
-        Self::Unavailable(format!("no answer within {LIMIT:?}"))
+    fn too_slow(limit: Duration) -> Self {
+        Self::Unavailable(format!("no answer within {limit:?}"))
     }
 }
 
@@ -144,6 +147,11 @@ impl Database {
         pool(self.options.clone(), most, statement, abandoned)
     }
 
+    /// A connection of its own for a task that works all the time.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone(), LIMIT, STATEMENT_TIMEOUT, ABANDONED)
+    }
+
     /// Whether the tables are up to date.
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
@@ -158,7 +166,7 @@ impl Database {
         let migrated = timeout(MIGRATION, self.migrations.run(&one)).await;
         // However it ends: with the connection goes the lock.
         let _ = timeout(PING, one.close()).await;
-        Ok(migrated.map_err(|_| DatabaseError::too_slow())??)
+        Ok(migrated.map_err(|_| DatabaseError::too_slow(MIGRATION))??)
     }
 
     /// Waits for PostgreSQL, brings the tables up to date, does what `prepare` does, and lets requests in; closes the
@@ -210,7 +218,7 @@ impl Database {
             lease.ended_well = true;
             Ok(value)
         };
-        timeout(LIMIT, work).await.unwrap_or_else(|_| Err(DatabaseError::too_slow()))
+        timeout(LIMIT, work).await.unwrap_or_else(|_| Err(DatabaseError::too_slow(LIMIT)))
     }
 
     /// Whether work can be done, for readiness; `Err` says why not.
@@ -242,12 +250,12 @@ fn pool(options: PgConnectOptions, most: u32, statement: &str, abandoned: &str) 
         .before_acquire(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
         // The pool tests what it takes back, without a limit: a stalled connection would hold its place.
         .after_release(|connection, _| Box::pin(async move { Ok(is_alive(connection).await) }))
-        .connect_lazy_with(
-            options.options([
-                ("statement_timeout", statement),
-                ("idle_in_transaction_session_timeout", abandoned),
-            ]),
-        )
+        .connect_lazy_with(bounded(options, statement, abandoned))
+}
+
+/// PostgreSQL gives a statement up after `statement`, and a transaction in which nothing happens after `abandoned`.
+fn bounded(options: PgConnectOptions, statement: &str, abandoned: &str) -> PgConnectOptions {
+    options.options([("statement_timeout", statement), ("idle_in_transaction_session_timeout", abandoned)])
 }
 
 /// A connection that is closed unless its work ended well.

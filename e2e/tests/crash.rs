@@ -45,7 +45,16 @@ const POINTS: [(&str, &[(&str, u32)]); 7] = [
             ("mailer: recorded", 1),
         ],
     ),
-    ("mailer's ledger", &[("ledger: written", 2), ("ledger: told", 2), ("ledger: committed", 2)]),
+    (
+        "mailer's ledger",
+        &[
+            ("ledger: to be written", 2),
+            ("ledger: written", 2),
+            ("ledger: settled", 1),
+            ("ledger: told", 1),
+            ("ledger: committed", 1),
+        ],
+    ),
     (
         "mailer's relay",
         &[
@@ -87,8 +96,8 @@ const POINTS: [(&str, &[(&str, u32)]); 7] = [
 
 /// Where the mailer dies before any mail of the round is handed over. Anywhere else one of them may have been taken, and
 /// nobody knows: four are under way at once.
-const BEFORE_HAND_OVER: [(&str, u32); 4] =
-    [("mailer: claimed", 1), ("ledger: written", 1), ("ledger: told", 1), ("ledger: committed", 1)];
+const BEFORE_HAND_OVER: [(&str, u32); 3] =
+    [("mailer: claimed", 1), ("ledger: to be written", 1), ("ledger: written", 1)];
 
 /// The system, and what was asked of it.
 struct Stand {

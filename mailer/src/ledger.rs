@@ -5,11 +5,13 @@
 //! nobody can know whether the mail server had it already. That is counted. A mail is forgotten after some weeks
 //! ([`sweep`]).
 //!
-//! Claims and records that come together share a transaction ([`writer`]), as single ones would each wait for the
-//! disk. In the same transaction goes the event that tells of them ([`telling`]), to the outbox.
+//! Claims and records that come together are written together ([`writer`]), as single ones would each wait for the
+//! disk; and with them, to the outbox, the events that tell of them ([`telling`]).
 
+mod contest;
 mod sweep;
 mod telling;
+mod write;
 mod writer;
 
 use std::num::NonZeroU16;
@@ -155,7 +157,7 @@ impl Ledger {
     ) -> Self {
         let (calls, received) = mpsc::channel(WAITING);
         lifecycle.background("ledger sweep", sweep::run(database.clone(), days, lifecycle.closing()));
-        let writer = Writer { database, lease };
+        let writer = Writer { session: database.session().planned_once(), lease };
         lifecycle.background("ledger", writer.run(received, lifecycle.closing()));
         Self { calls, lease }
     }

@@ -4,7 +4,9 @@
 //! other round has in hand (an advisory lock each, so that one entity's events stay in order), publishes them, and
 //! marks those that were confirmed. All of it is one transaction, so that a relay which dies leaves its
 //! events to the next as soon as PostgreSQL notices. A commit with new events wakes it; where the word is lost, it
-//! looks again after [`POLL`].
+//! looks by itself ([`turn`]).
+
+mod turn;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,24 +16,24 @@ use futures_util::future::join_all;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use sqlx::postgres::PgListener;
 use sqlx::types::chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
-use tokio::sync::Notify;
+use sqlx::{Connection as _, FromRow, PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use self::turn::{Turn, Turns};
 use super::CHANNEL;
 use crate::amqp::{Publication, PublishError, Publisher};
 use crate::crash;
 use crate::lifecycle::Lifecycle;
-use crate::postgres::Database;
+use crate::postgres::{Database, Session};
 use crate::retry::Pause;
 
 /// How many events a round takes.
-const BATCH: i64 = 500;
-/// How long new events may wait when nobody says that they are there.
-const POLL: Duration = Duration::from_secs(1);
+const BATCH: usize = 1000;
+/// How long to wait for the tables, and for who tells of new events.
+const SOON: Duration = Duration::from_secs(1);
 /// Among how many of the oldest a relay looks for what no other one has in hand.
-const WINDOW: i64 = 2000;
+const WINDOW: i64 = 4000;
 /// For how long a round begins to publish: what is left goes with the next.
 const BEGINS: Duration = Duration::from_secs(8);
 /// How long a round may take. A confirm that does not come takes five seconds.
@@ -40,8 +42,8 @@ const ROUND: Duration = Duration::from_secs(15);
 const ABANDONED: &str = "20s";
 /// After which it gives a statement up.
 const STATEMENT: &str = "5s";
-/// Two connections to relay with, one to sweep with, and one that listens.
-const CONNECTIONS: u32 = 4;
+/// One connection to sweep with, and one that listens. Each of the two that relay has its own.
+const CONNECTIONS: u32 = 2;
 /// How long the connections may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
 /// How long a sent event is kept, for whoever wants to look.
@@ -62,7 +64,7 @@ pub struct Relay {
     pool: PgPool,
     publisher: Publisher,
     exchange: String,
-    woken: Arc<Notify>,
+    turns: Turns,
     relayed: Counter,
     failed: Counter,
     waiting: Gauge,
@@ -81,14 +83,6 @@ struct Row {
     written_at: DateTime<Utc>,
 }
 
-/// What came of a round.
-#[derive(Debug, Default)]
-struct Round {
-    taken: usize,
-    sent: Vec<i64>,
-    why: Option<PublishError>,
-}
-
 impl Relay {
     /// Starts to relay to `exchange`, in the background, until the service closes. The tables need not be there yet.
     pub fn start(database: &Database, publisher: Publisher, exchange: &str, lifecycle: &Lifecycle) {
@@ -97,7 +91,7 @@ impl Relay {
             pool: database.pool(CONNECTIONS, STATEMENT, ABANDONED),
             publisher,
             exchange: exchange.to_owned(),
-            woken: Arc::default(),
+            turns: Turns::default(),
             relayed: counter!("outbox_relayed_total"),
             failed: counter!("outbox_failures_total"),
             waiting: gauge!("outbox_waiting"),
@@ -114,25 +108,27 @@ impl Relay {
     }
 
     async fn relay(&self) {
+        let mut session = Session::new(self.database.clone(), ROUND, STATEMENT, ABANDONED).planned_once();
         let mut pause = Pause::default();
         let mut failures = 0_u32;
         loop {
             self.publisher.connected().await;
-            let why = match timeout(ROUND, self.round()).await {
-                Ok(Ok(Round { taken, why: None, .. })) => {
+            if !self.database.is_open() {
+                sleep(SOON).await;
+                continue;
+            }
+            let turn = self.turns.wait().await;
+            let why = match session.run(async |connection| self.round(connection, turn).await).await {
+                Ok(None) => {
                     if failures > 0 {
                         tracing::info!(failures, "the outbox is relayed again");
                     }
                     failures = 0;
                     pause.reset();
-                    if taken == 0 {
-                        let _ = timeout(POLL, self.woken.notified()).await;
-                    }
                     continue;
                 }
-                Ok(Ok(Round { why: Some(why), .. })) => why.to_string(),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("a round took longer than {ROUND:?}"),
+                Ok(Some(why)) => why.to_string(),
+                Err(error) => error.to_string(),
             };
             failures += 1;
             self.failed.increment(1);
@@ -141,38 +137,49 @@ impl Relay {
                 tracing::warn!(why, failures, "the outbox waits");
             }
             sleep(pause.grow()).await;
+            self.turns.tell();
         }
     }
 
-    /// Publishes and marks the oldest events that no other relay has in hand.
-    async fn round(&self) -> sqlx::Result<Round> {
-        if !self.database.is_open() {
-            return Ok(Round::default());
-        }
-        let mut transaction = self.pool.begin().await?;
-        let rows = take(&mut transaction).await?;
+    /// Publishes and marks the oldest events that no other relay has in hand. Gives why some of them wait, where some do.
+    async fn round(
+        &self,
+        connection: &mut PgConnection,
+        turn: Turn<'_>,
+    ) -> sqlx::Result<Option<PublishError>> {
+        let mut transaction = connection.begin().await?;
+        let ours = lock(&mut transaction).await?;
+        let rows = take(&mut transaction, &ours).await?;
+        let _in_hand = turn.end(ours.len(), BATCH);
+        let taken = rows.len();
         if rows.is_empty() {
-            return Ok(Round::default());
+            transaction.rollback().await?;
+            return Ok(None);
         }
         crash::point("relay: taken");
-        let round = self.publish(rows).await;
+        let (sent, why) = self.publish(rows).await;
         crash::point("relay: confirmed");
-        if !round.sent.is_empty() {
+        if sent.is_empty() {
+            transaction.rollback().await?;
+        } else {
             sqlx::query("UPDATE outbox SET sent_at = now() WHERE seq = ANY($1)")
-                .bind(&round.sent)
+                .bind(&sent)
                 .execute(&mut *transaction)
                 .await?;
             crash::point("relay: marked");
             transaction.commit().await?;
-            self.relayed.increment(round.sent.len() as u64);
+            self.relayed.increment(sent.len() as u64);
         }
         crash::point("relay: committed");
-        Ok(round)
+        if sent.len() < taken {
+            self.turns.tell();
+        }
+        Ok(why)
     }
 
     /// Publishes all, those of one entity one after the other. An entity whose event fails keeps the rest of them.
-    async fn publish(&self, rows: Vec<Row>) -> Round {
-        let (taken, began) = (rows.len(), Instant::now());
+    async fn publish(&self, rows: Vec<Row>) -> (Vec<i64>, Option<PublishError>) {
+        let began = Instant::now();
         let mut entities: HashMap<String, Vec<Row>> = HashMap::new();
         for row in rows {
             entities.entry(row.entity.clone()).or_default().push(row);
@@ -190,12 +197,10 @@ impl Relay {
             }
             (sent, None)
         });
-        let mut round = Round { taken, ..Round::default() };
-        for (sent, why) in join_all(each).await {
-            round.sent.extend(sent);
-            round.why = round.why.or(why);
-        }
-        round
+        join_all(each).await.into_iter().fold((Vec::new(), None), |(mut all, first), (sent, why)| {
+            all.extend(sent);
+            (all, first.or(why))
+        })
     }
 
     /// Wakes the relay when a transaction with new events commits.
@@ -207,7 +212,7 @@ impl Relay {
                 listener.listen(CHANNEL).await?;
                 loop {
                     listener.recv().await?;
-                    self.woken.notify_one();
+                    self.turns.tell();
                 }
             };
             let error: sqlx::Error = match listened.await {
@@ -215,7 +220,7 @@ impl Relay {
                 Err(error) => error,
             };
             tracing::debug!(%error, "nobody wakes the relay");
-            sleep(POLL).await;
+            sleep(SOON).await;
         }
     }
 
@@ -223,7 +228,7 @@ impl Relay {
     async fn sweep(&self) {
         loop {
             // Before the tables are there, soon again.
-            let wait = if self.database.is_open() { SWEEP } else { POLL };
+            let wait = if self.database.is_open() { SWEEP } else { SOON };
             if self.database.is_open()
                 && let Err(error) = self.sweep_once().await
             {
@@ -262,32 +267,34 @@ impl Relay {
 }
 
 /// The oldest events whose entities are now ours, until the transaction ends.
-async fn take(transaction: &mut Transaction<'_, Postgres>) -> sqlx::Result<Vec<Row>> {
+async fn lock(transaction: &mut Transaction<'_, Postgres>) -> sqlx::Result<Vec<i64>> {
     // Row by row, the oldest first: the limit ends it before more is locked than is taken.
-    let entities: Vec<(String, i64)> = sqlx::query_as(
+    sqlx::query_scalar(
         "WITH oldest AS MATERIALIZED ( \
            SELECT entity, seq FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT $1), \
          entities AS MATERIALIZED ( \
-           SELECT entity, (SELECT max(seq) FROM oldest) AS last FROM oldest GROUP BY entity ORDER BY min(seq)) \
-         SELECT entity, last FROM entities \
-         WHERE pg_try_advisory_xact_lock(hashtextextended(entity, $2)) LIMIT $3",
+           SELECT entity, array_agg(seq) AS seqs FROM oldest GROUP BY entity ORDER BY min(seq)), \
+         ours AS MATERIALIZED ( \
+           SELECT seqs FROM entities WHERE pg_try_advisory_xact_lock(hashtextextended(entity, $2)) LIMIT $3) \
+         SELECT seq FROM ours, unnest(seqs) AS seq ORDER BY seq LIMIT $3",
     )
     .bind(WINDOW)
     .bind(LOCKS)
-    .bind(BATCH)
+    .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
     .fetch_all(&mut **transaction)
-    .await?;
-    let Some(last) = entities.first().map(|(_, last)| *last) else { return Ok(Vec::new()) };
-    let entities: Vec<String> = entities.into_iter().map(|(entity, _)| entity).collect();
-    // A new look, now that the entities are ours: what another relay has sent meanwhile is marked by now.
+    .await
+}
+
+/// Those of these that still wait: what another relay had in hand before is marked by now.
+async fn take(transaction: &mut Transaction<'_, Postgres>, ours: &[i64]) -> sqlx::Result<Vec<Row>> {
+    if ours.is_empty() {
+        return Ok(Vec::new());
+    }
     sqlx::query_as(
         "SELECT seq, entity, id, routing_key, happened_at, traceparent, body, written_at \
-         FROM outbox WHERE sent_at IS NULL AND seq <= $3 AND entity = ANY($1) \
-         ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED",
+         FROM outbox WHERE seq = ANY($1) AND sent_at IS NULL ORDER BY seq FOR UPDATE SKIP LOCKED",
     )
-    .bind(entities)
-    .bind(BATCH)
-    .bind(last)
+    .bind(ours)
     .fetch_all(&mut **transaction)
     .await
 }

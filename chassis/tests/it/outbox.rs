@@ -315,7 +315,7 @@ async fn an_event_is_on_its_way_within_moments_of_its_commit() {
         let committed = std::time::Instant::now();
         next(&mut consumer).await;
         took.push(committed.elapsed());
-        // After a round with events the relay looks once more at once: the next event is to find it asleep.
+        // The next event is to find the relay asleep.
         stand.is_drained().await;
     }
     // Polling alone would take half a second for each, or so. `make bench` has the figure.

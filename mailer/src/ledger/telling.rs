@@ -1,22 +1,24 @@
-//! What is told of a mail: a step of its trail for each claim that may send it twice, and for each end.
+//! What is told of a mail: a step of its trail for each claim that may send it twice, and for each end. Each is an event
+//! in the outbox, where those of one mail keep their order.
 
 use chassis::amqp::Publication;
-use chassis::outbox;
 use contracts::trail::{Step, StepKind};
-use sqlx::PgConnection;
 
 use super::{End, Lease};
 
 /// How steps name this service.
 const SERVICE: &str = "mailer";
 
-/// The step that tells of a claim, where there is something to tell.
-pub(super) fn claimed(lease: &Lease) -> Option<Step> {
-    lease.again.then(|| step(lease, StepKind::Resent))
+/// The event that tells of a claim, where there is something to tell.
+pub(super) fn claimed(lease: &Lease) -> Option<(String, Publication)> {
+    if !lease.again {
+        return None;
+    }
+    event(lease, &step(lease, StepKind::Resent))
 }
 
-/// The step that tells how a claim ended, where it has.
-pub(super) fn ended(lease: &Lease, end: &End) -> Option<Step> {
+/// The event that tells how a claim ended, where it has.
+pub(super) fn ended(lease: &Lease, end: &End) -> Option<(String, Publication)> {
     let (kind, why) = match end {
         End::Sending => return None,
         End::Sent => (StepKind::Done, None),
@@ -26,7 +28,7 @@ pub(super) fn ended(lease: &Lease, end: &End) -> Option<Step> {
     let mut step = step(lease, kind);
     step.details.began = Some(lease.began);
     step.details.why = why;
-    Some(step)
+    event(lease, &step)
 }
 
 fn step(lease: &Lease, kind: StepKind) -> Step {
@@ -36,12 +38,8 @@ fn step(lease: &Lease, kind: StepKind) -> Step {
     step
 }
 
-/// Writes the events of these steps to the outbox, in the order of each mail.
-pub(super) async fn tell(connection: &mut PgConnection, steps: &[(&Lease, Step)]) -> sqlx::Result<()> {
+fn event(lease: &Lease, step: &Step) -> Option<(String, Publication)> {
+    let event = step.event(Some(lease.trace.to_string()));
     // A step is always JSON.
-    let publications = steps.iter().filter_map(|(lease, step)| {
-        let event = step.event(Some(lease.trace.to_string()));
-        Some((lease.id.to_string(), Publication::of(&event.kind, &event).ok()?))
-    });
-    outbox::enqueue(connection, &publications.collect::<Vec<_>>()).await
+    Some((lease.id.to_string(), Publication::of(&event.kind, &event).ok()?))
 }

@@ -26,8 +26,8 @@ impl Stand {
         Self { server, mailer, database }
     }
 
-    /// Waits until the ledger has the row of this mail and wants the outbox, which `other` holds, and wants the row for
-    /// `other`: a deadlock. `other` is the more patient one, so the ledger is rolled back (SQLSTATE 40P01).
+    /// Waits until the ledger has the row of this mail and wants the outbox, which `other` [holds](hold_the_outbox), and
+    /// wants the row for `other`: a deadlock. `other` is the more patient one, so the ledger is rolled back (SQLSTATE 40P01).
     async fn deadlock(&self, id: Uuid, other: &mut PgConnection) {
         let watching = tokio::sync::Mutex::new(self.database.connect().await);
         eventually(PATIENCE, "the ledger waits for the outbox", || async {
@@ -70,9 +70,21 @@ impl Stand {
     }
 }
 
+/// Makes a lock that whoever writes an event waits for, after the rows that it writes before.
+async fn guard_the_outbox(connection: &mut PgConnection) {
+    let statements = [
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN new; END'",
+        "CREATE TRIGGER wait BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION wait()",
+    ];
+    for statement in statements {
+        sqlx::query(statement).execute(&mut *connection).await.unwrap();
+    }
+}
+
 /// Holds the outbox against those who write to it.
 async fn hold_the_outbox(other: &mut PgConnection) {
-    for statement in ["SET LOCAL deadlock_timeout = '1min'", "LOCK TABLE outbox IN SHARE MODE"] {
+    for statement in ["SET LOCAL deadlock_timeout = '1min'", "SELECT pg_advisory_xact_lock(1)"] {
         sqlx::query(statement).execute(&mut *other).await.unwrap();
     }
 }
@@ -83,6 +95,7 @@ async fn a_record_that_a_deadlock_rolled_back_is_written_again_and_told_once() {
     let (id, mail) = (Uuid::now_v7(), mail("you@example.com"));
     let key = id.to_string();
     let mut connection = stand.database.connect().await;
+    guard_the_outbox(&mut connection).await;
     let mut other = connection.begin().await.unwrap();
     hold_the_outbox(&mut other).await;
     let (answer, ()) = tokio::join!(stand.mailer.send_as(&key, &mail), async {
@@ -109,6 +122,7 @@ async fn a_claim_that_a_deadlock_rolled_back_is_a_503_and_leaves_nothing() {
         .execute(&mut connection)
         .await
         .unwrap();
+    guard_the_outbox(&mut connection).await;
     let mut other = connection.begin().await.unwrap();
     hold_the_outbox(&mut other).await;
     let (answer, ()) = tokio::join!(stand.mailer.send_as(&key, &mail), async {

@@ -1,12 +1,10 @@
 //! One connection of a consumer, from the declaration of the topology to its end.
 
-use std::ops::Range;
 use std::pin::pin;
 use std::time::Duration;
 
 use contracts::topology::Topology;
-use futures_util::future::FutureExt as _;
-use futures_util::stream::{Stream, StreamExt as _};
+use futures_util::stream::StreamExt as _;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
@@ -16,19 +14,14 @@ use lapin::{Channel, Connection, ConnectionStatus, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Finished, Work};
+use super::gathering::Gathering;
 use super::in_hand::InHand;
 use super::weight::Weight;
-use super::{Delivery, Disposition, Flow};
+use super::{Disposition, Flow};
 use crate::amqp::server::{ConnectError, Server, close, lost};
-use crate::amqp::topology::{self, DELIVERY_LIMIT};
+use crate::amqp::topology;
 use crate::crash;
 
-/// How many bytes of bodies at most make a batch, so that it fits into a frame of the logger's RPC.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// From how many deliveries on a message is taken alone. Far below the delivery limit of the queues: each return to
-/// taking many costs the neighbours one more. At the limit itself it is taken as it comes: to be taken alone it has to be
-/// given back, and that would be its end, untried.
-const SUSPECT: Range<u64> = 5..DELIVERY_LIMIT;
 /// How long the server may take to cancel a consumer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the server may take to begin with a consumer.
@@ -53,9 +46,6 @@ pub(super) enum Ended {
     /// taking messages one by one keeps it from using up the deliveries of the others.
     Suspect(u64),
 }
-
-/// What the stream of deliveries gives.
-type Arrival = Result<lapin::message::Delivery, lapin::Error>;
 
 /// How messages are taken.
 #[derive(Debug)]
@@ -115,15 +105,19 @@ impl Session {
         let Taking { mut flow, most, careful, weight } = taking;
         let mut lost = pin!(lost(&connection, &channel));
         let mut in_hand = InHand::new(flow);
+        let mut gathering = Gathering::new(flow.batch);
         let mut count = 0;
         // What the session ends with once the batches in hand are finished.
         let mut last = None;
         // Whether the consumer is being exchanged for one with another prefetch.
         let mut resizing = false;
         let ended = loop {
-            if in_hand.len() == 0
-                && let Some(ended) = last.take()
-            {
+            // One batch after the other, for as long as what comes meanwhile fits into one: fewer and larger ones cost the
+            // handler less.
+            let idle = in_hand.len() == 0;
+            if !gathering.is_empty() && (idle || gathering.is_full() && in_hand.len() < flow.concurrent()) {
+                in_hand.push(work.start(gathering.take()));
+            } else if idle && let Some(ended) = last.take() {
                 break ended;
             }
             tokio::select! {
@@ -155,17 +149,9 @@ impl Session {
                     last = Some(Ended::Stopped);
                     cancel(&channel, &consumer).await;
                 }
-                next = consumer.next(), if last.is_none() && in_hand.len() < flow.concurrent() => {
-                    match gather(&mut consumer, next, flow.batch, careful > 0) {
-                        Ok((batch, over)) => {
-                            if !batch.is_empty() {
-                                for delivery in &batch {
-                                    weight.add(delivery.body().len());
-                                }
-                                in_hand.push(work.start(batch));
-                            }
-                            last = over;
-                        }
+                next = consumer.next(), if last.is_none() && !gathering.is_full() => {
+                    match gathering.add(&mut consumer, next, weight, careful > 0) {
+                        Ok(over) => last = over,
                         Err(ended) => break ended,
                     }
                     if resizing && last == Some(Ended::Cancelled) {
@@ -195,39 +181,6 @@ async fn begin(channel: &Channel, queue: ShortString, prefetch: u16) -> lapin::R
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let options = BasicConsumeOptions::default();
     channel.basic_consume(queue, "".into(), options, FieldTable::default()).await
-}
-
-/// What is already there, from `next` on, and whether the consumer is over. `Err` when the connection
-/// or the channel is lost, and all of it will come again.
-fn gather(
-    consumer: &mut (impl Stream<Item = Arrival> + Unpin),
-    mut next: Option<Arrival>,
-    most: usize,
-    careful: bool,
-) -> Result<(Vec<Delivery>, Option<Ended>), Ended> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    loop {
-        match next {
-            Some(Ok(delivery)) => {
-                bytes += delivery.data.len();
-                let delivery = Delivery(delivery);
-                if !careful && SUSPECT.contains(&delivery.redeliveries()) {
-                    let suspect = Ended::Suspect(delivery.redeliveries());
-                    return Ok((batch, Some(suspect)));
-                }
-                batch.push(delivery);
-            }
-            Some(Err(error)) => return Err(ended_by(&error)),
-            None => return Ok((batch, Some(Ended::Cancelled))),
-        }
-        if batch.len() >= most || bytes >= BATCH_BYTES {
-            return Ok((batch, None));
-        }
-        next = match consumer.next().now_or_never() {
-            Some(next) => next,
-            None => return Ok((batch, None)),
-        };
-    }
 }
 
 /// Asks the server to send no more. What it sent already, and nobody took, goes back when the
@@ -267,7 +220,7 @@ fn usable(acknowledged: Result<bool, lapin::Error>) -> Result<(), Ended> {
     }
 }
 
-fn ended_by(error: &lapin::Error) -> Ended {
+pub(super) fn ended_by(error: &lapin::Error) -> Ended {
     if is_unreadable(error) { Ended::Unreadable(error.to_string()) } else { Ended::Lost(error.to_string()) }
 }
 
@@ -277,65 +230,5 @@ pub(super) fn is_unreadable(error: &lapin::Error) -> bool {
         ErrorKind::ParsingError(_) => true,
         ErrorKind::ProtocolError(error) => *error.kind() == AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::stream::iter;
-    use lapin::BasicProperties;
-    use lapin::types::{AMQPValue, ShortString};
-
-    /// A message of so many bytes that was delivered so often before.
-    fn arrival(bytes: usize, redeliveries: u64) -> lapin::message::Delivery {
-        let nowhere = ShortString::default();
-        let mut delivery = lapin::message::Delivery::mock(1, nowhere.clone(), nowhere, false, vec![0; bytes]);
-        let mut headers = FieldTable::default();
-        let count = AMQPValue::LongLongInt(i64::try_from(redeliveries).unwrap());
-        headers.insert("x-delivery-count".into(), count);
-        delivery.properties = BasicProperties::default().with_headers(headers);
-        delivery
-    }
-
-    /// How many make a batch, and what ends the session after it.
-    fn gathered(
-        arrivals: Vec<lapin::message::Delivery>,
-        most: usize,
-        careful: bool,
-    ) -> (usize, Option<Ended>) {
-        // Then nothing more is there, for now.
-        let mut stream = iter(arrivals).map(Ok).chain(futures_util::stream::pending());
-        let first = stream.next().now_or_never().unwrap();
-        let (batch, over) = gather(&mut stream, first, most, careful).unwrap();
-        (batch.len(), over)
-    }
-
-    #[test]
-    fn a_batch_is_what_is_there_up_to_so_many() {
-        let arrivals = |count| (0..count).map(|_| arrival(10, 0)).collect();
-        assert_eq!(gathered(arrivals(1), 10, false), (1, None));
-        assert_eq!(gathered(arrivals(9), 10, false), (9, None));
-        assert_eq!(gathered(arrivals(25), 10, false), (10, None));
-        assert_eq!(gathered(arrivals(25), 1, false), (1, None));
-    }
-
-    #[test]
-    fn a_batch_is_no_larger_than_the_logger_takes_at_once() {
-        let large = || (0..10).map(|_| arrival(BATCH_BYTES / 3, 0)).collect();
-        assert_eq!(gathered(large(), 10, false), (4, None));
-        assert_eq!(BATCH_BYTES, 4 << 20);
-    }
-
-    #[test]
-    fn what_came_again_and_again_is_left_for_a_session_that_takes_one_by_one() {
-        let arrivals = |redeliveries| vec![arrival(1, 0), arrival(1, redeliveries), arrival(1, 0)];
-        assert_eq!(gathered(arrivals(SUSPECT.start - 1), 10, false), (3, None));
-        for suspect in SUSPECT {
-            assert_eq!(gathered(arrivals(suspect), 10, false), (1, Some(Ended::Suspect(suspect))));
-            assert_eq!(gathered(arrivals(suspect), 10, true), (3, None));
-        }
-        // Given back once more it would be dead, untried.
-        assert_eq!(gathered(arrivals(DELIVERY_LIMIT), 10, false), (3, None));
     }
 }

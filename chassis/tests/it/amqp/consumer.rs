@@ -167,6 +167,23 @@ async fn what_waits_is_taken_in_full_batches() {
 }
 
 #[tokio::test]
+async fn what_comes_while_a_batch_is_worked_on_is_the_next_batch() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    let held = reader.hold();
+    // One after the other, each sent before the next is there. Ten are a full batch, which begins beside the first.
+    for at in 0..1 + 10 + 4 {
+        fill(&rabbit, at, at + 1).await;
+        rabbit.counts(&rabbit.topology.log_queue, 0).await;
+    }
+    drop(held);
+    reader.has_read(texts(0, 15)).await;
+    assert_eq!(*reader.batches.lock().unwrap(), [1, 10, 4]);
+    reader.running.stop().await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
 async fn what_is_given_back_comes_again() {
     let rabbit = Rabbit::start().await;
     let reader = Reader::start(&rabbit).await;

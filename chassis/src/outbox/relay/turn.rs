@@ -1,0 +1,162 @@
+//! When to look for events: one look at a time, as soon as there is word of new ones; but after a look that took some,
+//! a while later.
+//!
+//! What is written meanwhile is one round instead of many, which costs PostgreSQL, RabbitMQ and whoever consumes it a
+//! fraction. The more events, the longer the rest: below some hundreds a second nobody notices it, and above, rounds
+//! grow until they come ten times a second, or are full.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long new events may wait when nobody says that they are there.
+const POLL: Duration = Duration::from_secs(1);
+/// How long the rest is for each event of the look before.
+const REST: Duration = Duration::from_millis(2);
+/// How long it is at most.
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// Whose turn it is to look.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    next: Mutex<Next>,
+    word: Notify,
+    looks: AtomicU64,
+}
+
+/// When the next look is.
+#[derive(Debug, Default)]
+enum Next {
+    /// Where there is more.
+    #[default]
+    AtOnce,
+    /// When there is word of new events.
+    WhenTold,
+    /// The same, and not before.
+    WhenToldAfter(Instant),
+}
+
+impl Turns {
+    /// There may be new events.
+    pub(super) fn tell(&self) {
+        self.word.notify_one();
+    }
+
+    /// Waits until it is time to look. Until that look is over nobody else does.
+    pub(super) async fn wait(&self) -> Turn<'_> {
+        let next = self.next.lock().await;
+        match *next {
+            Next::AtOnce => {}
+            Next::WhenTold => self.told().await,
+            Next::WhenToldAfter(rested) => {
+                sleep_until(rested).await;
+                self.told().await;
+            }
+        }
+        Turn { turns: self, next, began: Instant::now() }
+    }
+
+    async fn told(&self) {
+        let _ = timeout(POLL, self.word.notified()).await;
+    }
+}
+
+/// A look.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    turns: &'a Turns,
+    next: MutexGuard<'a, Next>,
+    began: Instant,
+}
+
+impl<'a> Turn<'a> {
+    /// The look is over: it has taken so many events, of `most`.
+    pub(super) fn end(mut self, taken: usize, most: usize) -> InHand<'a> {
+        *self.next = match taken {
+            _ if taken >= most => Next::AtOnce,
+            0 => Next::WhenTold,
+            _ => {
+                let rest = REST.saturating_mul(u32::try_from(taken).unwrap_or(u32::MAX));
+                Next::WhenToldAfter(self.began + rest.min(LONGEST))
+            }
+        };
+        InHand { turns: self.turns, look: self.turns.looks.fetch_add(1, Ordering::SeqCst) + 1 }
+    }
+}
+
+/// The events that a look has taken. Whoever looks before they are sent leaves those that have to come after them: when
+/// this goes, somebody looks again.
+#[derive(Debug)]
+pub(super) struct InHand<'a> {
+    turns: &'a Turns,
+    look: u64,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if self.turns.looks.load(Ordering::SeqCst) != self.look {
+            self.turns.tell();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// How long it takes until the next look, by the clock of the test.
+    async fn waited(turns: &Turns) -> (Turn<'_>, Duration) {
+        let began = Instant::now();
+        let turn = turns.wait().await;
+        (turn, began.elapsed())
+    }
+
+    /// Looks and takes so many of 100.
+    async fn look(turns: &Turns, taken: usize) -> (InHand<'_>, Duration) {
+        let (turn, waited) = waited(turns).await;
+        (turn.end(taken, 100), waited)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_more_events_there_were_the_longer_the_rest_and_it_is_over_soon() {
+        let turns = Turns::default();
+        assert_eq!(look(&turns, 1).await.1, Duration::ZERO, "what was there before");
+        for (taken, rest) in
+            [(2, REST), (49, 2 * REST), (50, 49 * REST), (99, LONGEST), (0, LONGEST), (1, Duration::ZERO)]
+        {
+            turns.tell();
+            assert_eq!(look(&turns, taken).await.1, rest, "before {taken}");
+        }
+        sleep(REST).await;
+        turns.tell();
+        assert_eq!(look(&turns, 1).await.1, Duration::ZERO, "rested");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_full_round_there_is_no_wait_and_without_word_the_longest() {
+        let turns = Turns::default();
+        assert_eq!(look(&turns, 100).await.1, Duration::ZERO);
+        assert_eq!(look(&turns, 0).await.1, Duration::ZERO);
+        assert_eq!(look(&turns, 0).await.1, POLL);
+        assert_eq!(look(&turns, 99).await.1, POLL);
+        assert_eq!(look(&turns, 1).await.1, LONGEST + POLL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_looked_while_events_were_in_hand_looks_again_when_they_are_sent() {
+        let turns = Turns::default();
+        let (first, _) = look(&turns, 1).await;
+        sleep(REST).await;
+        turns.tell();
+        // It finds nothing: what is new has to come after the first.
+        let (second, _) = look(&turns, 0).await;
+        drop(second);
+        drop(first);
+        assert_eq!(look(&turns, 0).await.1, Duration::ZERO);
+        assert_eq!(look(&turns, 0).await.1, POLL, "and only once");
+    }
+}
