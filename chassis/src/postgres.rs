@@ -1,4 +1,4 @@
-//! The connections to PostgreSQL: bounded in number and in time, and never a dead one for the next caller.
+//! The connections to PostgreSQL: bounded in number and in time, and never a dead one of the pool for the next caller.
 //!
 //! The tables are made by [`Database::migrate`] in the background; until then, and whenever PostgreSQL is away,
 //! a caller learns within two seconds that it is [`DatabaseError::Unavailable`]. The statements themselves are

@@ -1,7 +1,7 @@
 //! What is kept by the logger: a batch of messages becomes one call.
 //!
-//! While the logger is away, the batches in hand are held and sent again; nothing more is taken from the queue
-//! than the prefetch allows, so the rest waits where it is safe. Sending again stores nothing twice, because
+//! While the logger is away, the batches in hand are held and sent again, and what comes is gathered behind them; nothing
+//! more is taken from the queue than the prefetch allows, so the rest waits where it is safe. Sending again stores nothing twice, because
 //! everything has its id from here on.
 
 use std::sync::Arc;

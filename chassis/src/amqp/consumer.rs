@@ -95,8 +95,8 @@ impl Consumer {
         self.standing.clone()
     }
 
-    /// Consumes until the lifecycle stops; then it takes nothing more, finishes the batches in hand and
-    /// acknowledges them. `handler` gives a disposition for each delivery of a batch, in order; those that it
+    /// Consumes until the lifecycle stops; then it takes nothing more, finishes what it has and
+    /// acknowledges it. `handler` gives a disposition for each delivery of a batch, in order; those that it
     /// leaves out are done again. Hand the future to [`Lifecycle::spawn`].
     pub async fn run<H, F>(self, handler: H) -> anyhow::Result<()>
     where

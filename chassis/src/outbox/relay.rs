@@ -9,6 +9,7 @@
 mod turn;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,14 +37,16 @@ const SOON: Duration = Duration::from_secs(1);
 const WINDOW: i64 = 4000;
 /// For how long a round begins to publish: what is left goes with the next.
 const BEGINS: Duration = Duration::from_secs(8);
+/// How long a look may take: longer than [`STATEMENT`], and nobody else looks meanwhile.
+const LOOK: Duration = Duration::from_secs(6);
 /// How long a round may take. A confirm that does not come takes five seconds.
 const ROUND: Duration = Duration::from_secs(15);
 /// After which PostgreSQL takes the locks from a relay that it does not hear of.
 const ABANDONED: &str = "20s";
 /// After which it gives a statement up.
 const STATEMENT: &str = "5s";
-/// One connection to sweep with, and one that listens. Each of the two that relay has its own.
-const CONNECTIONS: u32 = 2;
+/// After how long without a word the connection that listens is made anew: it may be lost, and nobody would say so.
+const SILENCE: Duration = Duration::from_mins(1);
 /// How long the connections may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
 /// How long a sent event is kept, for whoever wants to look.
@@ -88,7 +91,7 @@ impl Relay {
     pub fn start(database: &Database, publisher: Publisher, exchange: &str, lifecycle: &Lifecycle) {
         let relay = Arc::new(Self {
             database: database.clone(),
-            pool: database.pool(CONNECTIONS, STATEMENT, ABANDONED),
+            pool: database.pool(1, STATEMENT, ABANDONED),
             publisher,
             exchange: exchange.to_owned(),
             turns: Turns::default(),
@@ -108,7 +111,8 @@ impl Relay {
     }
 
     async fn relay(&self) {
-        let mut session = Session::new(self.database.clone(), ROUND, STATEMENT, ABANDONED).planned_once();
+        let mut session =
+            Session::new(self.database.clone(), ROUND, STATEMENT, ABANDONED).planned_once().durable_later();
         let mut pause = Pause::default();
         let mut failures = 0_u32;
         loop {
@@ -147,10 +151,9 @@ impl Relay {
         connection: &mut PgConnection,
         turn: Turn<'_>,
     ) -> sqlx::Result<Option<PublishError>> {
-        let mut transaction = connection.begin().await?;
-        let ours = lock(&mut transaction).await?;
-        let rows = take(&mut transaction, &ours).await?;
-        let _in_hand = turn.end(ours.len(), BATCH);
+        let (mut transaction, ours, rows) =
+            timeout(LOOK, look(connection)).await.map_err(io::Error::from)??;
+        let _in_hand = turn.end(ours, BATCH);
         let taken = rows.len();
         if rows.is_empty() {
             transaction.rollback().await?;
@@ -208,19 +211,19 @@ impl Relay {
         loop {
             // Whatever breaks is made anew, and meanwhile the relay looks by itself.
             let listened = async {
-                let mut listener = PgListener::connect_with(&self.pool).await?;
+                let pool = self.database.pool(1, STATEMENT, ABANDONED);
+                let mut listener = PgListener::connect_with(&pool).await?;
                 listener.listen(CHANNEL).await?;
-                loop {
-                    listener.recv().await?;
+                while let Ok(told) = timeout(SILENCE, listener.recv()).await {
+                    told?;
                     self.turns.tell();
                 }
+                Ok::<_, sqlx::Error>(())
             };
-            let error: sqlx::Error = match listened.await {
-                Ok(never) => never,
-                Err(error) => error,
-            };
-            tracing::debug!(%error, "nobody wakes the relay");
-            sleep(SOON).await;
+            if let Err(error) = listened.await {
+                tracing::debug!(%error, "nobody wakes the relay");
+                sleep(SOON).await;
+            }
         }
     }
 
@@ -264,6 +267,14 @@ impl Relay {
         self.waiting.set(waiting as f64);
         Ok(())
     }
+}
+
+/// Takes the oldest events that no other relay has in hand. Gives also how many there were a moment ago.
+async fn look(connection: &mut PgConnection) -> sqlx::Result<(Transaction<'_, Postgres>, usize, Vec<Row>)> {
+    let mut transaction = connection.begin().await?;
+    let ours = lock(&mut transaction).await?;
+    let rows = take(&mut transaction, &ours).await?;
+    Ok((transaction, ours.len(), rows))
 }
 
 /// The oldest events whose entities are now ours, until the transaction ends.

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::time::timeout;
 
-use super::{Database, DatabaseError, bounded, is_alive};
+use super::{Database, DatabaseError, LIMIT, bounded, is_alive};
 
 /// How long a connection that was not used is still taken to be alive.
 const FRESH: Duration = Duration::from_secs(1);
@@ -29,7 +29,14 @@ impl Session {
         Self { database, options, limit, idle: None }
     }
 
-    /// Has each statement planned once, for tables that are read by their indexes, row by row, however few rows there are
+    /// Has commits not wait for the disk: where PostgreSQL dies, the last moments may be undone.
+    #[must_use]
+    pub(crate) fn durable_later(mut self) -> Self {
+        self.options = self.options.options([("synchronous_commit", "off")]);
+        self
+    }
+
+    /// Has each statement planned once, not for each execution, for tables that are read by their indexes, row by row, however few rows there are
     /// by then: the plan of a large statement costs more than its execution, and that of an empty table is none for a
     /// full one.
     #[must_use]
@@ -51,7 +58,10 @@ impl Session {
         let work = async {
             let mut connection = match self.alive().await {
                 Some(connection) => connection,
-                None => self.options.connect().await?,
+                None => {
+                    let connected = timeout(LIMIT, self.options.connect()).await;
+                    connected.map_err(|_| DatabaseError::too_slow(LIMIT))??
+                }
             };
             let value = work(&mut connection).await?;
             self.idle = Some((connection, Instant::now()));

@@ -187,7 +187,7 @@ async fn the_relay_goes_on_when_postgresql_returns() {
     let mut connection = stand.database.connect().await;
     stand.write(&mut connection, &["before"]).await;
     stand.is_drained().await;
-    for fault in [FaultProxy::cut, FaultProxy::stall] {
+    for fault in [FaultProxy::cut, FaultProxy::stall, FaultProxy::halve] {
         fault(&stand.postgres);
         stand.write(&mut connection, &["during"]).await;
         stand.postgres.restore();

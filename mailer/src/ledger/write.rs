@@ -13,26 +13,12 @@ use uuid::Uuid;
 
 use super::{ClaimCall, End, Lease, RecordCall, telling};
 
-/// Rows are locked in one order for all, so that two replicas never wait for each other: first those with a record, then
-/// the new ones.
+/// Rows are locked in one order for all, so that two replicas never wait for each other: first those with a record, by
+/// their ids; then the new ones are written, and only then is anything changed, which a new one of the same id would wait
+/// for. A renewal that comes late, after the end, changes nothing.
 const STATEMENT: &str = "\
     WITH held AS MATERIALIZED ( \
       SELECT id FROM mails WHERE id = ANY($1) ORDER BY id FOR UPDATE), \
-    recorded AS ( \
-      UPDATE mails AS mail SET state = ended.state, error = ended.error, updated_at = now(), \
-        lease_until = CASE WHEN ended.goes_on THEN now() + make_interval(secs => $6) \
-          WHEN ended.state = 'claimed' THEN mail.lease_until END \
-      FROM held JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bool[]) \
-        AS ended (id, holder, state, error, goes_on) USING (id) \
-      WHERE mail.id = held.id AND mail.holder = ended.holder \
-      RETURNING mail.holder), \
-    told AS ( \
-      INSERT INTO outbox (entity, id, routing_key, happened_at, traceparent, body) \
-      SELECT entity, id, routing_key, happened_at, traceparent, body \
-      FROM unnest($7::uuid[], $8::text[], $9::uuid[], $10::text[], $11::timestamptz[], $12::text[], $13::bytea[]) \
-        WITH ORDINALITY AS event (holder, entity, id, routing_key, happened_at, traceparent, body, place) \
-        JOIN recorded USING (holder) \
-      ORDER BY place RETURNING seq), \
     granted AS ( \
       INSERT INTO mails (id, digest, state, holder, lease_until, replay) \
       SELECT id, digest, 'claimed', holder, now() + make_interval(secs => $6), replay \
@@ -40,7 +26,23 @@ const STATEMENT: &str = "\
       WHERE (SELECT count(*) FROM held) >= 0 \
       ORDER BY id \
       ON CONFLICT (id) DO NOTHING \
-      RETURNING holder) \
+      RETURNING holder), \
+    recorded AS ( \
+      UPDATE mails AS mail SET state = ended.state, error = ended.error, updated_at = now(), \
+        lease_until = CASE WHEN ended.goes_on THEN now() + make_interval(secs => $6) \
+          WHEN ended.state = 'claimed' THEN mail.lease_until END \
+      FROM held JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bool[]) \
+        AS ended (id, holder, state, error, goes_on) USING (id) \
+      WHERE mail.id = held.id AND mail.holder = ended.holder \
+        AND (mail.state = 'claimed' OR NOT ended.goes_on) AND (SELECT count(*) FROM granted) >= 0 \
+      RETURNING mail.holder), \
+    told AS ( \
+      INSERT INTO outbox (entity, id, routing_key, happened_at, traceparent, body) \
+      SELECT entity, id, routing_key, happened_at, traceparent, body \
+      FROM unnest($7::uuid[], $8::text[], $9::uuid[], $10::text[], $11::timestamptz[], $12::text[], $13::bytea[]) \
+        WITH ORDINALITY AS event (holder, entity, id, routing_key, happened_at, traceparent, body, place) \
+        JOIN recorded USING (holder) \
+      ORDER BY place RETURNING seq) \
     SELECT ARRAY(SELECT holder FROM granted), ARRAY(SELECT holder FROM recorded), \
       (SELECT count(pg_notify($18, '')) FROM (SELECT FROM told LIMIT 1) AS any_told)";
 
@@ -116,3 +118,6 @@ pub(super) async fn write(
 fn column<T, C>(of: &[T], column: fn(&T) -> C) -> Vec<C> {
     of.iter().map(column).collect()
 }
+
+#[cfg(test)]
+mod tests;

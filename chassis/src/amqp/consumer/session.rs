@@ -115,7 +115,8 @@ impl Session {
             // One batch after the other, for as long as what comes meanwhile fits into one: fewer and larger ones cost the
             // handler less.
             let idle = in_hand.len() == 0;
-            if !gathering.is_empty() && (idle || gathering.is_full() && in_hand.len() < flow.concurrent()) {
+            let full = gathering.is_full() && in_hand.len() < flow.concurrent();
+            if !gathering.is_empty() && (idle || last.is_some() || full) {
                 in_hand.push(work.start(gathering.take()));
             } else if idle && let Some(ended) = last.take() {
                 break ended;

@@ -55,7 +55,7 @@ impl Turns {
                 self.told().await;
             }
         }
-        Turn { turns: self, next, began: Instant::now() }
+        Turn { turns: self, next, look: self.looks.fetch_add(1, Ordering::SeqCst) + 1, began: Instant::now() }
     }
 
     async fn told(&self) {
@@ -68,12 +68,14 @@ impl Turns {
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     next: MutexGuard<'a, Next>,
+    /// The number of the look.
+    look: u64,
     began: Instant,
 }
 
 impl<'a> Turn<'a> {
     /// The look is over: it has taken so many events, of `most`.
-    pub(super) fn end(mut self, taken: usize, most: usize) -> InHand<'a> {
+    pub(super) fn end(mut self, taken: usize, most: usize) -> Option<InHand<'a>> {
         *self.next = match taken {
             _ if taken >= most => Next::AtOnce,
             0 => Next::WhenTold,
@@ -82,12 +84,12 @@ impl<'a> Turn<'a> {
                 Next::WhenToldAfter(self.began + rest.min(LONGEST))
             }
         };
-        InHand { turns: self.turns, look: self.turns.looks.fetch_add(1, Ordering::SeqCst) + 1 }
+        (taken > 0).then_some(InHand { turns: self.turns, look: self.look })
     }
 }
 
-/// The events that a look has taken. Whoever looks before they are sent leaves those that have to come after them: when
-/// this goes, somebody looks again.
+/// The events that a look has taken. Whoever begins to look before they are sent may leave those that have to come after
+/// them: when this goes, somebody looks again.
 #[derive(Debug)]
 pub(super) struct InHand<'a> {
     turns: &'a Turns,
@@ -116,7 +118,7 @@ mod tests {
     }
 
     /// Looks and takes so many of 100.
-    async fn look(turns: &Turns, taken: usize) -> (InHand<'_>, Duration) {
+    async fn look(turns: &Turns, taken: usize) -> (Option<InHand<'_>>, Duration) {
         let (turn, waited) = waited(turns).await;
         (turn.end(taken, 100), waited)
     }
@@ -158,5 +160,17 @@ mod tests {
         drop(first);
         assert_eq!(look(&turns, 0).await.1, Duration::ZERO);
         assert_eq!(look(&turns, 0).await.1, POLL, "and only once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_looking_when_they_were_sent_looks_again_too() {
+        let turns = Turns::default();
+        let (first, _) = look(&turns, 1).await;
+        turns.tell();
+        let (second, _) = waited(&turns).await;
+        drop(first);
+        assert!(second.end(0, 100).is_none());
+        assert_eq!(look(&turns, 0).await.1, Duration::ZERO);
+        assert_eq!(look(&turns, 0).await.1, POLL);
     }
 }
