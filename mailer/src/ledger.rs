@@ -150,7 +150,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Starts the task that writes, and one that removes what is older than so many days. A claim is good for `lease`.
     pub(crate) fn start(
-        database: Database,
+        database: &Database,
         lease: Duration,
         days: NonZeroU16,
         lifecycle: &Lifecycle,

@@ -62,7 +62,7 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let transport = Arc::new(Transport::new(&config)?);
     let sender = Sender::new(&config.from_name, &config.from_address);
     let database = Database::new("mailer", &config.database, &MIGRATIONS);
-    let ledger = Ledger::start(database.clone(), config.mail_lease, config.mail_ledger_days, lifecycle);
+    let ledger = Ledger::start(&database, config.mail_lease, config.mail_ledger_days, lifecycle);
     let topology = Topology::within(&config.amqp.namespace);
     let publisher = Publisher::start(&config.amqp.url, topology.clone(), lifecycle)?;
     Relay::start(&database, publisher, &topology.events, lifecycle);

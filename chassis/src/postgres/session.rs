@@ -56,13 +56,7 @@ impl Session {
         self.database.require_open()?;
         let limit = self.limit;
         let work = async {
-            let mut connection = match self.alive().await {
-                Some(connection) => connection,
-                None => {
-                    let connected = timeout(LIMIT, self.options.connect()).await;
-                    connected.map_err(|_| DatabaseError::too_slow(LIMIT))??
-                }
-            };
+            let mut connection = self.connection().await?;
             let value = work(&mut connection).await?;
             self.idle = Some((connection, Instant::now()));
             Ok(value)
@@ -70,8 +64,13 @@ impl Session {
         timeout(limit, work).await.unwrap_or_else(|_| Err(DatabaseError::too_slow(limit)))
     }
 
-    async fn alive(&mut self) -> Option<PgConnection> {
-        let (mut connection, since) = self.idle.take()?;
-        (since.elapsed() < FRESH || is_alive(&mut connection).await).then_some(connection)
+    async fn connection(&mut self) -> Result<PgConnection, DatabaseError> {
+        if let Some((mut connection, since)) = self.idle.take()
+            && (since.elapsed() < FRESH || is_alive(&mut connection).await)
+        {
+            return Ok(connection);
+        }
+        let connected = timeout(LIMIT, self.options.connect()).await;
+        Ok(connected.map_err(|_| DatabaseError::too_slow(LIMIT))??)
     }
 }

@@ -1,4 +1,4 @@
-//! Writes to the ledger, and answers: what waits goes into one statement ([`write`]), but for claims of mails that the
+//! Writes to the ledger, and answers: what waits goes into one statement ([`write()`]), but for claims of mails that the
 //! ledger knows, which take a transaction more ([`contest`]).
 
 use std::collections::HashSet;

@@ -97,15 +97,15 @@ async fn replicas_that_record_and_claim_the_same_mails_crosswise_never_wait_for_
         leases.push(granted(&mut connection, Uuid::now_v7()).await);
     }
     let leases = &leases;
-    let working = replicas.into_iter().enumerate().map(|(at, mut replica)| async move {
-        for round in 0..100 {
+    let working = replicas.into_iter().zip(0_u32..).map(|(mut replica, at)| async move {
+        for round in 0..100_u32 {
             // Each has its own order, and its own half of the others' to claim; and new ones that they claim too.
-            let turned = |step: usize| leases[(at * 13 + round + step * (at + 1)) % leases.len()];
+            let turned = |step: u32| leases[(at * 13 + round + step * (at + 1)) as usize % leases.len()];
             let records: Vec<_> = (0..7).map(turned).map(|lease| record(lease, End::Sent)).collect();
             let known = (7..14).map(|step| turned(step).id);
-            let new = (0..7).map(|n| Uuid::from_u128((round * 7 + (n * (at + 2)) % 7) as u128));
+            let new = (0..7).map(|n| Uuid::from_u128((round * 7 + (n * (at + 2)) % 7).into()));
             let mut ids: Vec<_> = known.chain(new).collect();
-            ids.sort_unstable_by_key(|id| id.as_u128().rotate_left(at as u32 * 31));
+            ids.sort_unstable_by_key(|id| id.as_u128().rotate_left(at * 31));
             ids.dedup();
             let claims: Vec<_> = ids.into_iter().map(claim).collect();
             write(&mut replica, &claims, &records, LEASE).await.unwrap();
