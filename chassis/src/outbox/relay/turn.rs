@@ -32,10 +32,8 @@ enum Next {
     /// Where there is more.
     #[default]
     AtOnce,
-    /// When there is word of new events.
-    WhenTold,
-    /// The same, and not before.
-    WhenToldAfter(Instant),
+    /// When there is word of new events, and not before.
+    WhenTold(Instant),
 }
 
 impl Turns {
@@ -49,17 +47,12 @@ impl Turns {
         let next = self.next.lock().await;
         match *next {
             Next::AtOnce => {}
-            Next::WhenTold => self.told().await,
-            Next::WhenToldAfter(rested) => {
+            Next::WhenTold(rested) => {
                 sleep_until(rested).await;
-                self.told().await;
+                let _ = timeout(POLL, self.word.notified()).await;
             }
         }
         Turn { turns: self, next, look: self.looks.fetch_add(1, Ordering::SeqCst) + 1, began: Instant::now() }
-    }
-
-    async fn told(&self) {
-        let _ = timeout(POLL, self.word.notified()).await;
     }
 }
 
@@ -76,15 +69,13 @@ pub(super) struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// The look is over: it has taken so many events, of `most`.
     pub(super) fn end(mut self, taken: usize, most: usize) -> Option<InHand<'a>> {
-        *self.next = match taken {
-            _ if taken >= most => Next::AtOnce,
-            0 => Next::WhenTold,
-            _ => {
-                let rest = REST.saturating_mul(u32::try_from(taken).unwrap_or(u32::MAX));
-                Next::WhenToldAfter(self.began + rest.min(LONGEST))
-            }
+        *self.next = if taken < most {
+            let rest = REST.saturating_mul(u32::try_from(taken).unwrap_or(u32::MAX));
+            Next::WhenTold(self.began + rest.min(LONGEST))
+        } else {
+            Next::AtOnce
         };
-        (taken > 0).then_some(InHand { turns: self.turns, look: self.look })
+        (taken > 0).then(|| InHand { turns: self.turns, look: self.look })
     }
 }
 
