@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use e2e::isolated::{Isolated, Running};
 use e2e::servers::Servers;
 use e2e::tally::{Books, Tally};
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use testkit::eventually;
 use tokio::task::JoinSet;
@@ -40,6 +41,9 @@ const PROCESSES: [&str; 10] = [
 ];
 /// How long the system may take to be done after the last fault.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How many trails are asked for at a time: half an hour of chaos has tens of thousands.
+const TOGETHER: usize = 32;
+
 /// The system, its processes' ids, and what is going on.
 struct Chaos {
     system: Isolated,
@@ -198,14 +202,15 @@ async fn every_action_that_was_accepted_has_one_effect_whatever_dies() {
 /// The trail of everything that was queued says that it is done.
 async fn trails_end_well(chaos: &Chaos) {
     let queued = chaos.asked.lock().unwrap().queued.clone();
-    for id in queued {
+    let trails = stream::iter(queued).for_each_concurrent(TOGETHER, async |id| {
         eventually(DRAIN, "the trail ends", || async {
             let answer = chaos.system.get("broker", &format!("/actions/{id}?wait=5s")).await?;
             let trail: &Value = &answer.body["data"];
             if trail["state"] == "done" { Ok(()) } else { Err(answer.body.to_string()) }
         })
         .await;
-    }
+    });
+    trails.await;
 }
 
 /// With a document taken away and one added, the count is not right any more.
