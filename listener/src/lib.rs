@@ -103,7 +103,7 @@ impl Consumers<'_> {
     ) -> anyhow::Result<Standing> {
         let consumer = self.consumer(queue, flow)?;
         let standing = consumer.standing();
-        let store = Store::new(kind, self.logger.clone(), self.lifecycle.stopping());
+        let store = Store::new(kind, self.logger.clone(), self.onward.clone(), self.lifecycle.stopping());
         let handler = move |context, batch| Arc::clone(&store).store(context, batch);
         self.lifecycle.spawn(name, consumer.run(handler));
         Ok(standing)

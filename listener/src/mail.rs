@@ -86,16 +86,15 @@ impl Mails {
                 }
             }
         };
+        let later = delivery.later(self.onward.topology(), &why);
+        let Disposition::Later(retry) = &later else { return later };
         let attempt = delivery.attempt();
-        let Some(retry) = delivery.wait(self.onward.topology()) else {
-            return Disposition::Dead(format!("given up after {attempt} attempts: {why}"));
-        };
         tracing::warn!(mail = %request.effect.id, attempt, wait = ?retry.delay, "a mail waits");
         // The mail server's words may name whom it goes to.
         tracing::debug!(mail = %request.effect.id, why, "why a mail waits");
         let step = retrying(&request, attempt, why, retry);
         match self.tell(&request.context, &step).await {
-            Ok(()) => Disposition::Later(retry.clone()),
+            Ok(()) => later,
             Err(Stopped) => Disposition::Requeue,
         }
     }

@@ -1,14 +1,18 @@
 //! What is kept by the logger: a batch of messages becomes one call.
 //!
-//! While the logger is away, the batches in hand are held and sent again, and what comes is gathered behind them; nothing
-//! more is taken from the queue than the prefetch allows, so the rest waits where it is safe. Sending again stores nothing twice, because
-//! everything has its id from here on.
+//! While the logger is away, or lacks its database, the batches in hand are held and sent again, and what comes is gathered
+//! behind them; nothing more is taken from the queue than the prefetch allows, so the rest waits where it is safe. Sending
+//! again stores nothing twice, because everything has its id from here on.
+//!
+//! Where the logger is there, and yet breaks off or gives no answer to the same batch again and again, something in it may
+//! be the reason: it is sent in ever smaller parts, until what is to blame is alone. That waits for its next
+//! attempt as a mail does, and is dead after the last.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::amqp::consumer::Batch;
-use chassis::amqp::{Delivery, Disposition};
+use chassis::amqp::{Delivery, Disposition, Onward};
 use chassis::crash;
 use chassis::request::RequestContext;
 use chassis::retry::Pause;
@@ -20,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 const GRACE: Duration = Duration::from_secs(5);
 /// After how many failures of a batch the next line about it is written.
 const SAY_EVERY: u32 = 10;
+/// How often the logger may fail at a whole batch before something in it is suspected: it also dies for other reasons.
+const CHANCES: u32 = 3;
 
 /// What became of each of a batch.
 pub(crate) type Outcomes = Result<Vec<Result<Stored, AppendError>>, RpcFailure>;
@@ -28,6 +34,9 @@ pub(crate) type Outcomes = Result<Vec<Result<Stored, AppendError>>, RpcFailure>;
 pub(crate) trait Keep: Send + Sync + 'static {
     /// What the logger is sent.
     type Item: Clone + Send + Sync;
+    /// Whether a message that the logger fails at may wait for another attempt: the count of a dead letter's is that of
+    /// its life before.
+    const RETRIES: bool = true;
 
     /// Reads a message; `Err` says why it can't be kept, now or later.
     fn read(&self, delivery: &Delivery) -> Result<Self::Item, String>;
@@ -46,35 +55,90 @@ pub(crate) trait Keep: Send + Sync + 'static {
 pub(crate) struct Store<K> {
     kind: K,
     logger: LoggerClient,
+    onward: Onward,
     stopping: CancellationToken,
+}
+
+/// Messages that are sent together: where each stands in its batch, and what the logger is sent.
+type Part<T> = Vec<(usize, T)>;
+
+/// How it ended with a part.
+enum Ended {
+    /// There is a disposition for each.
+    Stored,
+    /// The logger is there, and fails at it.
+    Suspect(String),
+    /// The process is to end.
+    Stopped,
 }
 
 impl<K: Keep> Store<K> {
     /// Stores with `logger`, and gives up what it could not store once `stopping` is cancelled.
-    pub(crate) fn new(kind: K, logger: LoggerClient, stopping: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { kind, logger, stopping })
+    pub(crate) fn new(
+        kind: K,
+        logger: LoggerClient,
+        onward: Onward,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self { kind, logger, onward, stopping })
     }
 
     /// Stores a batch, however long it takes; gives what became of each message.
     pub(crate) async fn store(self: Arc<Self>, context: RequestContext, batch: Batch) -> Vec<Disposition> {
         let mut dispositions = vec![Disposition::Requeue; batch.len()];
-        let mut waiting = Vec::new();
+        let mut waiting = Part::new();
         for (at, delivery) in batch.iter().enumerate() {
             match self.kind.read(delivery) {
                 Ok(item) => waiting.push((at, item)),
                 Err(why) => dispositions[at] = Disposition::Dead(why),
             }
         }
+        // What has waited for another attempt is suspected already, and goes alone, after the others.
+        let (waiting, suspects): (Part<_>, Part<_>) =
+            waiting.into_iter().partition(|(at, _)| !K::RETRIES || batch[*at].attempt() == 1);
+        let mut parts: Vec<_> = suspects.into_iter().rev().map(|suspect| (vec![suspect], 1)).collect();
+        parts.push((waiting, CHANCES));
+        while let Some((mut part, chances)) = parts.pop() {
+            match self.keep(&context, &mut part, chances, &mut dispositions).await {
+                Ended::Stored => {}
+                Ended::Suspect(why) if part.len() == 1 => {
+                    let delivery = &batch[part[0].0];
+                    tracing::warn!(attempt = delivery.attempt(), why, "the logger fails at a message");
+                    dispositions[part[0].0] = match K::RETRIES {
+                        true => delivery.later(self.onward.topology(), &why),
+                        false => Disposition::Dead(why),
+                    };
+                }
+                Ended::Suspect(why) => {
+                    tracing::warn!(count = part.len(), why, "the logger fails at a batch: it is divided");
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([(half, 1), (part, 1)]);
+                }
+                Ended::Stopped => break,
+            }
+        }
+        dispositions
+    }
+
+    /// Sends a part until all of it has a disposition, or until the logger has failed at it so often that it is a suspect.
+    async fn keep(
+        &self,
+        context: &RequestContext,
+        part: &mut Part<K::Item>,
+        chances: u32,
+        dispositions: &mut [Disposition],
+    ) -> Ended {
         let mut pause = Pause::default();
-        let mut failures = 0_u32;
-        while !waiting.is_empty() {
-            let Some(why) = self.attempt(&context, &mut waiting, &mut dispositions).await else { break };
+        let (mut failures, mut doubts) = (0_u32, 0);
+        while !part.is_empty() {
+            let Err(failure) = self.attempt(context, part, dispositions).await else { continue };
             failures += 1;
+            doubts += u32::from(failure.is_doubtful());
             metrics::counter!("listener_retries_total").increment(1);
-            let wait = pause.grow();
+            let (why, wait) = (failure.to_string(), pause.grow());
             if failures == 1 || failures.is_multiple_of(SAY_EVERY) {
                 let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                let count = waiting.len();
+                let count = part.len();
                 tracing::warn!(
                     error = why,
                     count,
@@ -83,48 +147,53 @@ impl<K: Keep> Store<K> {
                     "a batch is held: it could not be stored"
                 );
             }
-            let waited = tokio::time::sleep(wait);
-            if self.stopping.run_until_cancelled(waited).await.is_none() {
-                break;
+            let next = async {
+                tokio::time::sleep(wait).await;
+                while doubts >= chances && self.logger.check().await.is_err() {
+                    tokio::time::sleep(pause.grow()).await;
+                }
+            };
+            if self.stopping.run_until_cancelled(next).await.is_none() {
+                return Ended::Stopped;
+            }
+            if doubts >= chances {
+                return Ended::Suspect(why);
             }
         }
-        dispositions
+        Ended::Stored
     }
 
-    /// One call for all that wait. Gives why some still do.
+    /// One call for all of a part; what is left in it is to be sent again.
     async fn attempt(
         &self,
         context: &RequestContext,
-        waiting: &mut Vec<(usize, K::Item)>,
+        part: &mut Part<K::Item>,
         dispositions: &mut [Disposition],
-    ) -> Option<String> {
+    ) -> Result<(), RpcFailure> {
         let late = async {
             self.stopping.cancelled().await;
             tokio::time::sleep(GRACE).await;
         };
-        let items = waiting.iter().map(|(_, item)| item.clone()).collect();
+        let items = part.iter().map(|(_, item)| item.clone()).collect();
         let outcomes = tokio::select! {
-            result = self.kind.send(&self.logger, context, items) => match result {
-                Ok(outcomes) => outcomes,
-                Err(failure) => return Some(failure.to_string()),
-            },
-            () = late => return Some("the logger did not answer before the stop".to_owned()),
+            result = self.kind.send(&self.logger, context, items) => result?,
+            () = late => return Err(RpcFailure::TooSlow),
         };
         crash::point("listener: stored");
-        let mut why = None;
-        for ((at, item), outcome) in std::mem::take(waiting).into_iter().zip(outcomes) {
+        let mut failure = Ok(());
+        for ((at, item), outcome) in std::mem::take(part).into_iter().zip(outcomes) {
             match outcome {
                 Ok(_) => dispositions[at] = Disposition::Done,
                 Err(AppendError::Refused(reason)) => dispositions[at] = Disposition::Dead(reason),
                 Err(conflict @ AppendError::Conflict) => {
                     dispositions[at] = Disposition::Dead(conflict.to_string());
                 }
-                Err(AppendError::Unavailable(what)) => {
-                    why = Some(format!("the logger says that {what} is not available"));
-                    waiting.push((at, item));
+                Err(unavailable @ AppendError::Unavailable(_)) => {
+                    failure = Err(unavailable.into());
+                    part.push((at, item));
                 }
             }
         }
-        why
+        failure
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What happens to what goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ enum Fault {
 pub struct FaultProxy {
     address: SocketAddr,
     fault: Arc<watch::Sender<Fault>>,
+    reset: Arc<Notify>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -40,13 +41,20 @@ impl FaultProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let fault = Arc::new(watch::Sender::new(Fault::None));
-        let sender = Arc::clone(&fault);
+        let reset = Arc::new(Notify::new());
+        let (sender, resets) = (Arc::clone(&fault), Arc::clone(&reset));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, upstream, sender.subscribe()));
+                let (fault, reset) = (sender.subscribe(), Arc::clone(&resets));
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = carry(client, upstream, fault) => {}
+                        () = reset.notified() => {}
+                    }
+                });
             }
         });
-        Self { address, fault, accepting }
+        Self { address, fault, reset, accepting }
     }
 
     /// Starts a proxy to the first address that `host:port` resolves to.
@@ -63,6 +71,11 @@ impl FaultProxy {
     /// Resets every connection, and each new one at once.
     pub fn cut(&self) {
         self.fault.send_replace(Fault::Cut);
+    }
+
+    /// Resets the connections that there are, as when the server dies and is there again at once.
+    pub fn reset(&self) {
+        self.reset.notify_waiters();
     }
 
     /// Lets nothing pass, without closing anything.
@@ -191,6 +204,23 @@ mod tests {
         proxy.restore();
         server.read_exact(&mut got[1..]).await.unwrap();
         assert_eq!(got, sent);
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_for_the_connections_that_there_are() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let proxy = FaultProxy::start(listener.local_addr().unwrap()).await;
+        let connect = async || {
+            let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+            client.write_all(b"a").await.unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            server.read_exact(&mut [0]).await.unwrap();
+            (client, server)
+        };
+        let (mut client, _server) = connect().await;
+        proxy.reset();
+        assert!(client.read(&mut [0]).await.is_err());
+        connect().await;
     }
 
     #[tokio::test]

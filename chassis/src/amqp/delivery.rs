@@ -55,10 +55,14 @@ impl Delivery {
         failed.unwrap_or_default().saturating_add(1)
     }
 
-    /// Where it waits after this attempt; `None` after the last.
-    pub fn wait<'a>(&self, topology: &'a Topology) -> Option<&'a Retry> {
-        let place = usize::try_from(self.attempt()).ok()?.checked_sub(1)?;
-        topology.retries.get(place)
+    /// What becomes of it after an attempt that failed: the next wait, or death after the last.
+    pub fn later(&self, topology: &Topology, why: &str) -> Disposition {
+        let attempt = self.attempt();
+        let place = usize::try_from(attempt - 1).unwrap_or(usize::MAX);
+        match topology.retries.get(place) {
+            Some(retry) => Disposition::Later(retry.clone()),
+            None => Disposition::Dead(format!("given up after {attempt} attempts: {why}")),
+        }
     }
 
     /// The content type, if it was given.

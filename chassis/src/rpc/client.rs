@@ -20,7 +20,7 @@ use tarpc::trace::SamplingDecision;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use self::connections::{Connections, Stub};
+use self::connections::{Connection, Connections, Stub};
 use self::weight::Weighed;
 use super::RpcFailure;
 use crate::breaker::Breaker;
@@ -202,12 +202,15 @@ impl LoggerClient {
     where
         F: Future<Output = Result<T, RpcError>>,
     {
-        let mut broken = None;
+        let mut broken: Option<Connection> = None;
         for _ in 0..ATTEMPTS {
-            let Some(connection) = self.connections.wait(broken, deadline).await else {
-                // Given up because it answered nothing, and not there again before the deadline.
-                let slow = Instant::now() >= deadline;
-                return Err(if slow { RpcFailure::TooSlow } else { RpcFailure::Down });
+            let Some(connection) = self.connections.wait(broken.as_ref(), deadline).await else {
+                return Err(match broken {
+                    // Given up because it answered nothing, and not there again before the deadline.
+                    _ if Instant::now() >= deadline => RpcFailure::TooSlow,
+                    Some(_) => RpcFailure::BrokeOff,
+                    None => RpcFailure::Down,
+                });
             };
             let answers = connection.answers();
             let made = call(connection.stub.clone(), rpc_context(context, deadline));
@@ -233,7 +236,7 @@ impl LoggerClient {
                 failure => return Err(failure),
             }
         }
-        Err(RpcFailure::Down)
+        Err(RpcFailure::BrokeOff)
     }
 }
 

@@ -12,9 +12,12 @@ use crate::http::Answer;
 /// same call may be made again, because an entry is stored once by its id.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RpcFailure {
-    /// There is no connection to the logger, or it broke and did not come back in time.
+    /// There is no connection to the logger: the call was not made.
     #[error("the logger is not reachable")]
     Down,
+    /// The connection broke under the call, each time that it was made.
+    #[error("the logger broke off")]
+    BrokeOff,
     /// The logger did not answer before the deadline.
     #[error("the logger did not answer in time")]
     TooSlow,
@@ -42,6 +45,11 @@ impl RpcFailure {
     /// Whether it says that the logger hangs. One that is down is noticed by its connection.
     pub(super) fn is_slowness(&self) -> bool {
         matches!(self, Self::TooSlow)
+    }
+
+    /// Whether the logger had the call, and the call may be what it failed at.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, Self::BrokeOff | Self::TooSlow)
     }
 }
 
@@ -82,7 +90,7 @@ impl From<RpcFailure> for Answer {
     fn from(failure: RpcFailure) -> Self {
         tracing::warn!(%failure, "a call to the logger failed");
         match failure {
-            RpcFailure::Down | RpcFailure::Open => Self::unavailable("the logger"),
+            RpcFailure::Down | RpcFailure::BrokeOff | RpcFailure::Open => Self::unavailable("the logger"),
             RpcFailure::TooSlow => Self::too_slow("the logger"),
             RpcFailure::Busy => {
                 Self::failed(StatusCode::SERVICE_UNAVAILABLE, "the logger is busy, try again shortly")
@@ -105,9 +113,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_call_that_the_logger_had_is_doubtful() {
+        use RpcFailure::*;
+        assert!(BrokeOff.is_doubtful() && TooSlow.is_doubtful());
+        for failure in [Down, Open, Busy, Unavailable("MongoDB".into()), Refused("no".into()), Conflict] {
+            assert!(!failure.is_doubtful(), "{failure}");
+        }
+    }
+
+    #[test]
     fn an_answer_names_what_is_away_and_never_a_chain() {
         for (failure, status, message) in [
             (RpcFailure::Down, 503, "the logger is not available, try again shortly"),
+            (RpcFailure::BrokeOff, 503, "the logger is not available, try again shortly"),
             (RpcFailure::Open, 503, "the logger is not available, try again shortly"),
             (RpcFailure::Busy, 503, "the logger is busy, try again shortly"),
             (RpcFailure::TooSlow, 504, "the logger did not answer in time"),

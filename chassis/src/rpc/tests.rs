@@ -10,6 +10,7 @@ use contracts::logger::{AppendError, LoggerRequest, LoggerResponse, MAX_FRAME, S
 use serde_json::{Map, json};
 use tarpc::ServerError;
 use tarpc::context::Context;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -197,6 +198,25 @@ async fn a_server_that_hangs_is_too_slow_and_then_left_alone() {
     let calls = (0..8).map(|_| client.append(&context, entry("hang")));
     let outcomes = futures_util::future::join_all(calls).await;
     assert!(outcomes.contains(&Err(RpcFailure::Open)), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_call_whose_connection_breaks_each_time_is_made_three_times() {
+    let lifecycle = Lifecycle::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let client = LoggerClient::start(vec![address], &lifecycle);
+    assert_eq!(client.append(&context(), entry("a")).await, Err(RpcFailure::BrokeOff));
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]

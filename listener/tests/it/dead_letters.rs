@@ -6,7 +6,7 @@ use lapin::options::{BasicGetOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use testkit::eventually;
 
-use crate::stand::{Mood, SOON, Stand};
+use crate::stand::{DELAYS, FATAL, Mood, SOON, Stand};
 
 #[tokio::test]
 async fn poison_in_a_batch_is_kept_and_its_neighbours_are_stored() {
@@ -159,5 +159,50 @@ async fn a_message_that_came_again_and_again_takes_no_neighbour_along() {
     stand.logger.has(51).await;
     listener.stop().await;
     stand.is_done().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn an_entry_that_kills_the_logger_each_time_is_dead_at_last_and_its_neighbours_are_stored() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    let held = stand.logger.hold();
+    stand.fill(0, 20).await;
+    let properties = BasicProperties::default().with_message_id("the last".into());
+    let body = format!(r#"{{"name":"{FATAL}","data":1}}"#);
+    stand.send(&stand.topology.logs_topic, "log.ERROR", body.as_bytes(), properties).await;
+    stand.fill(20, 40).await;
+    drop(held);
+    let letter = stand.letter("the last").await;
+    let attempts = DELAYS.len() + 1;
+    let reason = format!("given up after {attempts} attempts: the logger broke off");
+    assert_eq!((letter.reason, letter.attempts as usize), (reason, attempts));
+    assert_eq!(
+        (letter.queue, letter.routing_key),
+        (stand.topology.log_queue.clone(), "log.ERROR".to_owned())
+    );
+    stand.logger.has(40).await;
+    listener.stop().await;
+    stand.is_done().await;
+    assert_eq!(stand.logger.letters().len(), 1);
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn a_letter_that_kills_the_logger_each_time_ends_where_nobody_reads_it_and_the_others_are_kept() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    let held = stand.logger.hold();
+    for id in ["before", FATAL, "after"] {
+        let properties = BasicProperties::default().with_message_id(id.into());
+        stand.send(&stand.topology.logs_topic, "log.INFO", b"no JSON", properties).await;
+    }
+    drop(held);
+    stand.counts(&stand.topology.unreadable_queue, 1).await;
+    stand.letter("before").await;
+    stand.letter("after").await;
+    listener.stop().await;
+    stand.counts(&stand.topology.dead_queue, 0).await;
+    assert_eq!(stand.logger.letters().len(), 2);
     stand.clean().await;
 }

@@ -35,6 +35,9 @@ pub(crate) const PREFETCH: u32 = 32;
 /// How long a mail waits after each attempt.
 pub(crate) const DELAYS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
 
+/// The name of an entry that kills the logger, and the message id of a letter that does.
+pub(crate) const FATAL: &str = "fatal";
+
 /// What the logger says of everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
@@ -42,9 +45,10 @@ pub(crate) enum Mood {
     LacksMongo,
 }
 
-/// A logger that keeps what it is given; it refuses entries called `refused`.
+/// A logger that keeps what it is given; it refuses entries called `refused`, and dies of those called [`FATAL`].
 #[derive(Clone)]
 pub(crate) struct Logger {
+    wire: Arc<FaultProxy>,
     stored: Arc<Mutex<HashMap<Uuid, Entry>>>,
     steps: Arc<Mutex<HashMap<Uuid, Step>>>,
     letters: Arc<Mutex<HashMap<Uuid, Letter>>>,
@@ -57,16 +61,29 @@ pub(crate) struct Logger {
 const GATE: u32 = 1000;
 
 impl Logger {
-    async fn start() -> (Self, SocketAddr) {
+    async fn start() -> Self {
         let (listener, address) = bind().await;
+        let wire = Arc::new(FaultProxy::start(address).await);
         let (stored, mood) = (Arc::default(), Arc::new(Mutex::new(Mood::Stores)));
         let (steps, letters) = (Arc::default(), Arc::default());
-        let logger = Self { stored, steps, letters, mood, gate: Arc::new(Semaphore::new(GATE as usize)) };
+        let gate = Arc::new(Semaphore::new(GATE as usize));
+        let logger = Self { wire, stored, steps, letters, mood, gate };
         let handling = logger.clone();
         let handler = move |_: SocketAddr, _: tarpc::context::Context, request: LoggerRequest| {
             let logger = handling.clone();
             async move {
                 let _permit = logger.gate.acquire().await;
+                let fatal = match &request {
+                    LoggerRequest::AppendAll { entries } => entries.iter().any(|entry| entry.name == FATAL),
+                    LoggerRequest::Bury { letters } => {
+                        letters.iter().any(|letter| letter.message_id.as_deref() == Some(FATAL))
+                    }
+                    LoggerRequest::Append { .. } | LoggerRequest::Record { .. } => false,
+                };
+                if fatal {
+                    logger.wire.reset();
+                    std::future::pending::<()>().await;
+                }
                 Ok(match request {
                     LoggerRequest::Append { entry } => LoggerResponse::Append(logger.append(entry)),
                     LoggerRequest::AppendAll { entries } => LoggerResponse::AppendAll(
@@ -86,7 +103,7 @@ impl Logger {
         };
         let limits = chassis::rpc::server::Limits::default();
         tokio::spawn(chassis::rpc::server::serve(listener, CancellationToken::new(), limits, handler));
-        (logger, address)
+        logger
     }
 
     fn append(&self, entry: Entry) -> Result<Stored, AppendError> {
@@ -160,7 +177,7 @@ impl Logger {
 pub(crate) struct Stand {
     pub(crate) topology: Topology,
     pub(crate) rabbitmq: FaultProxy,
-    pub(crate) wire: FaultProxy,
+    pub(crate) wire: Arc<FaultProxy>,
     pub(crate) logger: Logger,
     pub(crate) mailer: Mailer,
     /// How long a listener that is started waits for the mailer.
@@ -188,7 +205,7 @@ impl Stand {
         let rabbitmq = FaultProxy::to(&format!("{}:{}", url.host().unwrap(), url.port().unwrap())).await;
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(rabbitmq.address().port())).unwrap();
-        let (logger, address) = Logger::start().await;
+        let logger = Logger::start().await;
         let namespace = testkit::namespace();
         let connection = Connection::connect(&direct, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -197,7 +214,7 @@ impl Stand {
             mailer,
             mail_timeout: "2s",
             rabbitmq,
-            wire: FaultProxy::start(address).await,
+            wire: Arc::clone(&logger.wire),
             logger,
             namespace,
             url: url.into(),

@@ -123,8 +123,8 @@ impl Connections {
     }
 
     /// A live connection but `broken`, waited for as long as it is worth it.
-    pub(super) async fn wait(&self, broken: Option<Connection>, deadline: Instant) -> Option<Connection> {
-        if let Some(connection) = self.any(broken.as_ref()) {
+    pub(super) async fn wait(&self, broken: Option<&Connection>, deadline: Instant) -> Option<Connection> {
+        if let Some(connection) = self.any(broken) {
             return Some(connection);
         }
         let mut watched = self.state.subscribe();
@@ -133,7 +133,7 @@ impl Connections {
                 let state = watched.borrow_and_update();
                 // While the one that broke is still published its end is not noticed yet.
                 let until = state.away_since.map_or(deadline, |since| deadline.min(since + GRACE));
-                (self.pick(&state, broken.as_ref()), until)
+                (self.pick(&state, broken), until)
             };
             if picked.is_some() {
                 return picked;
