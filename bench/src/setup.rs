@@ -132,7 +132,7 @@ pub(crate) async fn until<T>(
             if let Some(seen) = look().await {
                 return seen;
             }
-            tokio::time::sleep(Duration::from_millis(4)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(patience, waited)

@@ -1,7 +1,7 @@
 //! The relay of the outbox, beside a bare lapin loop that gives the same guarantees: every event persistent, mandatory
 //! and confirmed; and how long an event waits that is written while nothing else is.
 //!
-//! So many events wait in a table; then a relay takes them all. With `--large` the same once more beside five million
+//! So many events are there at once, by the commit of one transaction; then the relay takes them all. With `--large` the same once more beside five million
 //! that were sent before.
 
 use std::num::NonZeroU32;
@@ -27,7 +27,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../chassis/tests/migrations");
 
 /// How many wait.
 pub(super) const EVENTS: u32 = 20_000;
-/// How many a transaction writes.
+/// How many a statement writes.
 const TOGETHER: usize = 500;
 /// How many the floor has in flight: as many as a round of the relay.
 const IN_FLIGHT: u32 = 500;
@@ -121,13 +121,14 @@ impl Stand {
         Ok(lifecycle)
     }
 
-    /// Writes the events.
+    /// Writes the events, in one transaction.
     pub(super) async fn fill(&self) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&self.dsn).await?;
+        let mut transaction = connection.begin().await?;
         for _ in 0..EVENTS as usize / TOGETHER {
-            write(&mut connection, TOGETHER).await?;
+            write(&mut transaction, TOGETHER).await?;
         }
-        Ok(())
+        Ok(transaction.commit().await?)
     }
 
     /// How many events a second go out, from the first of those that wait to the last.
@@ -148,8 +149,7 @@ impl Stand {
 }
 
 /// Writes events, each about something of its own.
-async fn write(connection: &mut PgConnection, count: usize) -> anyhow::Result<()> {
-    let mut transaction = connection.begin().await?;
+async fn write(transaction: &mut PgConnection, count: usize) -> anyhow::Result<()> {
     let events: Result<Vec<_>, _> = (0..count)
         .map(|_| {
             let event = event();
@@ -159,13 +159,13 @@ async fn write(connection: &mut PgConnection, count: usize) -> anyhow::Result<()
             ))
         })
         .collect();
-    enqueue(&mut transaction, &events?).await?;
-    Ok(transaction.commit().await?)
+    Ok(enqueue(transaction, &events?).await?)
 }
 
 async fn rounds(stand: &Stand, rounds: usize, path: &str, goal: Goal) -> anyhow::Result<Row> {
     let path = format!("{path}, {}k waiting", EVENTS / 1000);
     let mut row = Row::new(&path, "bare lapin loop", Unit::PerSecond, goal);
+    let relay = stand.relay()?;
     for _ in 0..rounds {
         let began = Instant::now();
         let tasks = (0..IN_FLIGHT).map(|_| {
@@ -183,12 +183,11 @@ async fn rounds(stand: &Stand, rounds: usize, path: &str, goal: Goal) -> anyhow:
         stand.bare.purge().await?;
 
         stand.fill().await?;
-        let relay = stand.relay()?;
         let ours = stand.rate().await?;
-        end(relay);
         stand.bare.purge().await?;
         row.round(floor, ours);
     }
+    end(relay);
     Ok(row)
 }
 
@@ -202,7 +201,9 @@ async fn alone(stand: &Stand) -> anyhow::Result<Vec<f64>> {
     let mut connection = PgConnection::connect(&stand.dsn).await?;
     let mut took = Vec::new();
     for at in 0..=ALONE {
-        write(&mut connection, 1).await?;
+        let mut transaction = connection.begin().await?;
+        write(&mut transaction, 1).await?;
+        transaction.commit().await?;
         let committed = Instant::now();
         let next = tokio::time::timeout(PATIENCE, consumer.next()).await?;
         next.context("the consumer ended")??;

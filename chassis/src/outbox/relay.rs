@@ -33,8 +33,6 @@ use crate::retry::Pause;
 const BATCH: usize = 1000;
 /// How long to wait for the tables, and for who tells of new events.
 const SOON: Duration = Duration::from_secs(1);
-/// Among how many of the oldest a relay looks for what no other one has in hand.
-const WINDOW: i64 = 4000;
 /// For how long a round begins to publish: what is left goes with the next.
 const BEGINS: Duration = Duration::from_secs(8);
 /// How long a look may take: longer than [`STATEMENT`], and nobody else looks meanwhile.
@@ -94,7 +92,7 @@ impl Relay {
             pool: database.pool(1, STATEMENT, ABANDONED),
             publisher,
             exchange: exchange.to_owned(),
-            turns: Turns::default(),
+            turns: Turns::of(BATCH),
             relayed: counter!("outbox_relayed_total"),
             failed: counter!("outbox_failures_total"),
             waiting: gauge!("outbox_waiting"),
@@ -151,9 +149,11 @@ impl Relay {
         connection: &mut PgConnection,
         turn: Turn<'_>,
     ) -> sqlx::Result<Option<PublishError>> {
-        let (mut transaction, ours, rows) =
-            timeout(LOOK, look(connection)).await.map_err(io::Error::from)??;
-        let _in_hand = turn.end(ours, BATCH);
+        let (window, most) = (turn.window(), turn.most());
+        let (mut transaction, found, rows) =
+            timeout(LOOK, look(connection, window, most)).await.map_err(io::Error::from)??;
+        let seen = usize::try_from(found.seen).unwrap_or_default();
+        let _in_hand = turn.end(seen, found.ours.len());
         let taken = rows.len();
         if rows.is_empty() {
             transaction.rollback().await?;
@@ -269,30 +269,51 @@ impl Relay {
     }
 }
 
-/// Takes the oldest events that no other relay has in hand. Gives also how many there were a moment ago.
-async fn look(connection: &mut PgConnection) -> sqlx::Result<(Transaction<'_, Postgres>, usize, Vec<Row>)> {
+/// What a look finds.
+#[derive(Debug, FromRow)]
+struct Found {
+    /// How many wait, of those that it was among.
+    seen: i64,
+    /// Those whose entities are ours now.
+    ours: Vec<i64>,
+}
+
+/// Takes the oldest events that no other relay has in hand, among so many, `most` at most.
+async fn look(
+    connection: &mut PgConnection,
+    window: usize,
+    most: usize,
+) -> sqlx::Result<(Transaction<'_, Postgres>, Found, Vec<Row>)> {
     let mut transaction = connection.begin().await?;
-    let ours = lock(&mut transaction).await?;
-    let rows = take(&mut transaction, &ours).await?;
-    Ok((transaction, ours.len(), rows))
+    let found = lock(&mut transaction, window, most).await?;
+    let rows = take(&mut transaction, &found.ours).await?;
+    Ok((transaction, found, rows))
 }
 
 /// The oldest events whose entities are now ours, until the transaction ends.
-async fn lock(transaction: &mut Transaction<'_, Postgres>) -> sqlx::Result<Vec<i64>> {
-    // Row by row, the oldest first: the limit ends it before more is locked than is taken.
-    sqlx::query_scalar(
+async fn lock(
+    transaction: &mut Transaction<'_, Postgres>,
+    window: usize,
+    most: usize,
+) -> sqlx::Result<Found> {
+    let limit = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    // Row by row, the oldest first: the limit ends it before more is locked than is taken. Two entities with the same
+    // hash are as one.
+    sqlx::query_as(
         "WITH oldest AS MATERIALIZED ( \
-           SELECT entity, seq FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT $1), \
+           SELECT hashtextextended(entity, $2) AS entity, seq \
+           FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT $1), \
          entities AS MATERIALIZED ( \
            SELECT entity, array_agg(seq) AS seqs FROM oldest GROUP BY entity ORDER BY min(seq)), \
          ours AS MATERIALIZED ( \
-           SELECT seqs FROM entities WHERE pg_try_advisory_xact_lock(hashtextextended(entity, $2)) LIMIT $3) \
-         SELECT seq FROM ours, unnest(seqs) AS seq ORDER BY seq LIMIT $3",
+           SELECT seqs FROM entities WHERE pg_try_advisory_xact_lock(entity) LIMIT $3) \
+         SELECT (SELECT count(*) FROM oldest) AS seen, \
+           ARRAY(SELECT seq FROM ours, unnest(seqs) AS seq ORDER BY seq LIMIT $3) AS ours",
     )
-    .bind(WINDOW)
+    .bind(limit(window))
     .bind(LOCKS)
-    .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
-    .fetch_all(&mut **transaction)
+    .bind(limit(most))
+    .fetch_one(&mut **transaction)
     .await
 }
 
