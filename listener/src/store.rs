@@ -104,9 +104,10 @@ impl<K: Keep> Store<K> {
                 Ended::Suspect(why) if part.len() == 1 => {
                     let delivery = &batch[part[0].0];
                     tracing::warn!(attempt = delivery.attempt(), why, "the logger fails at a message");
-                    dispositions[part[0].0] = match K::RETRIES {
-                        true => delivery.later(self.onward.topology(), &why),
-                        false => Disposition::Dead(why),
+                    dispositions[part[0].0] = if K::RETRIES {
+                        delivery.later(self.onward.topology(), &why)
+                    } else {
+                        Disposition::Dead(why)
                     };
                 }
                 Ended::Suspect(why) => {
