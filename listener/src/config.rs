@@ -47,8 +47,8 @@ pub struct Config {
     #[arg(long, env = "LISTENER_MAILS", value_name = "16", default_value = "16")]
     pub listener_mails: NonZeroU16,
 
-    /// How long a mail that could not be sent waits after each attempt; after the last it is dead. The same for every
-    /// listener.
+    /// How long a mail that could not be sent, or an entry that the logger failed at, waits after each attempt; after the
+    /// last it is dead. The same for every listener.
     #[arg(
         long,
         env = "LISTENER_RETRY_DELAYS",

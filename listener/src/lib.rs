@@ -11,6 +11,7 @@ pub mod config;
 mod dead;
 mod log;
 mod mail;
+mod retrying;
 mod store;
 mod trail;
 

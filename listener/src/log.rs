@@ -10,11 +10,14 @@ use chassis::trace::TraceContext;
 use chrono::Utc;
 use contracts::event::{CONTENT_TYPE, CloudEvent};
 use contracts::log::{Entry, Level, LogPayload};
+use contracts::topology::Retry;
+use contracts::trail::Step;
 use contracts::validation::Violations;
 use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::retrying;
 use crate::store::{Keep, Outcomes};
 
 /// How the entries of this service came in.
@@ -59,6 +62,11 @@ impl Keep for Log {
     async fn send(&self, logger: &LoggerClient, context: &RequestContext, entries: Vec<Entry>) -> Outcomes {
         logger.append_all(context, entries).await
     }
+
+    fn retrying(&self, entry: &Entry, delivery: &Delivery, why: String, retry: &Retry) -> Option<Step> {
+        let step = retrying::step(entry.id, "log", delivery, why, retry);
+        Some(Step { trace_id: entry.trace_id.clone(), ..step })
+    }
 }
 
 /// The entry of a message. It is a CloudEvent where its content type says so, or where it came by the exchange
@@ -100,10 +108,11 @@ fn payload(delivery: &Delivery, mut data: Value) -> Result<LogPayload, Violation
 
 /// The id of a bare message. Delivered again it has the same one if its publisher gave it a message id: a UUID
 /// is taken as it is; from anything else one is made, together with the body, because publishers that
-/// count begin again at 1. Without a message id nothing tells a message that comes again from a new one.
+/// count begin again at 1. Without a message id it gets one here; where it is published again, or delivered again before it
+/// was passed on, nothing tells it from a new one.
 fn bare_id(delivery: &Delivery) -> Uuid {
     match delivery.message_id() {
-        None | Some("") => Uuid::now_v7(),
+        None => delivery.given_id(),
         Some(id) => Uuid::try_parse(id).unwrap_or_else(|_| {
             Uuid::new_v5(&MESSAGE_IDS, &[id.as_bytes(), b"\0", delivery.body()].concat())
         }),

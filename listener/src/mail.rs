@@ -17,8 +17,7 @@ use chassis::request::RequestContext;
 use chassis::retry::Pause;
 use contracts::mail::MailPayload;
 use contracts::reply::Reply;
-use contracts::topology::Retry;
-use contracts::trail::{Step, StepKind};
+use contracts::trail::Step;
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::Value;
@@ -27,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::request::Request;
-use crate::SERVICE;
+use crate::{SERVICE, retrying};
 
 /// Has mails sent.
 #[derive(Debug)]
@@ -88,11 +87,10 @@ impl Mails {
         };
         let later = delivery.later(self.onward.topology(), &why);
         let Disposition::Later(retry) = &later else { return later };
-        let attempt = delivery.attempt();
-        tracing::warn!(mail = %request.effect.id, attempt, wait = ?retry.delay, "a mail waits");
+        tracing::warn!(mail = %request.effect.id, attempt = delivery.attempt(), wait = ?retry.delay, "a mail waits");
         // The mail server's words may name whom it goes to.
         tracing::debug!(mail = %request.effect.id, why, "why a mail waits");
-        let step = retrying(&request, attempt, why, retry);
+        let step = retrying::step(request.effect.id, "mail", delivery, why, retry);
         match self.tell(&request.context, &step).await {
             Ok(()) => later,
             Err(Stopped) => Disposition::Requeue,
@@ -141,14 +139,3 @@ impl Mails {
 
 /// The process is to end.
 struct Stopped;
-
-fn retrying(request: &Request, attempt: u32, why: String, retry: &Retry) -> Step {
-    // A replay counts its attempts anew.
-    let before = request.effect.replay.map_or(0, |letter| letter.as_u128());
-    let number = before.wrapping_add(attempt.into());
-    let mut step = Step::new(request.effect.id, "mail", StepKind::Retrying, number, SERVICE);
-    step.details.due = chrono::TimeDelta::from_std(retry.delay).ok().map(|delay| step.at + delay);
-    step.details.attempt = Some(attempt);
-    step.details.why = Some(why);
-    step
-}

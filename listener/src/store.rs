@@ -18,13 +18,16 @@ use chassis::request::RequestContext;
 use chassis::retry::Pause;
 use chassis::rpc::{LoggerClient, RpcFailure};
 use contracts::logger::{AppendError, Stored};
+use contracts::topology::Retry;
+use contracts::trail::Step;
 use tokio_util::sync::CancellationToken;
 
 /// How long a call that is under way at a stop may still take.
 const GRACE: Duration = Duration::from_secs(5);
 /// After how many failures of a batch the next line about it is written.
 const SAY_EVERY: u32 = 10;
-/// How often the logger may fail at a whole batch before something in it is suspected: it also dies for other reasons.
+/// How often the logger may fail at a whole batch, though it was there a moment before, until something in it is suspected:
+/// it also dies for other reasons.
 const CHANCES: u32 = 3;
 
 /// What became of each of a batch.
@@ -48,6 +51,11 @@ pub(crate) trait Keep: Send + Sync + 'static {
         context: &RequestContext,
         items: Vec<Self::Item>,
     ) -> impl Future<Output = Outcomes> + Send;
+
+    /// The step of its action's trail that it waits for another attempt, where it is an action of its own.
+    fn retrying(&self, _: &Self::Item, _: &Delivery, _why: String, _: &Retry) -> Option<Step> {
+        None
+    }
 }
 
 /// Stores batches.
@@ -93,7 +101,7 @@ impl<K: Keep> Store<K> {
                 Err(why) => dispositions[at] = Disposition::Dead(why),
             }
         }
-        // What has waited for another attempt is suspected already, and goes alone, after the others.
+        // What has waited for another attempt was alone already, and is again, after the others.
         let (waiting, suspects): (Part<_>, Part<_>) =
             waiting.into_iter().partition(|(at, _)| !K::RETRIES || batch[*at].attempt() == 1);
         let mut parts: Vec<_> = suspects.into_iter().rev().map(|suspect| (vec![suspect], 1)).collect();
@@ -102,13 +110,9 @@ impl<K: Keep> Store<K> {
             match self.keep(&context, &mut part, chances, &mut dispositions).await {
                 Ended::Stored => {}
                 Ended::Suspect(why) if part.len() == 1 => {
-                    let delivery = &batch[part[0].0];
-                    tracing::warn!(attempt = delivery.attempt(), why, "the logger fails at a message");
-                    dispositions[part[0].0] = if K::RETRIES {
-                        delivery.later(self.onward.topology(), &why)
-                    } else {
-                        Disposition::Dead(why)
-                    };
+                    for (at, item) in part {
+                        dispositions[at] = self.fails_at(&context, &item, &batch[at], why.clone()).await;
+                    }
                 }
                 Ended::Suspect(why) => {
                     tracing::warn!(count = part.len(), why, "the logger fails at a batch: it is divided");
@@ -121,6 +125,34 @@ impl<K: Keep> Store<K> {
         dispositions
     }
 
+    /// What becomes of a message that the logger fails at.
+    async fn fails_at(
+        &self,
+        context: &RequestContext,
+        item: &K::Item,
+        delivery: &Delivery,
+        why: String,
+    ) -> Disposition {
+        tracing::warn!(attempt = delivery.attempt(), why, "the logger fails at a message");
+        if !K::RETRIES {
+            return Disposition::Dead(why);
+        }
+        let later = delivery.later(self.onward.topology(), &why);
+        let Disposition::Later(retry) = &later else { return later };
+        let Some(step) = self.kind.retrying(item, delivery, why, retry) else { return later };
+        let mut pause = Pause::default();
+        let telling = async {
+            while let Err(failure) = self.logger.record(context, vec![step.clone()]).await {
+                tracing::warn!(%failure, "a step could not be told");
+                tokio::time::sleep(pause.grow()).await;
+            }
+        };
+        match self.stopping.run_until_cancelled(Box::pin(telling)).await {
+            Some(()) => later,
+            None => Disposition::Requeue,
+        }
+    }
+
     /// Sends a part until all of it has a disposition, or until the logger has failed at it so often that it is a suspect.
     async fn keep(
         &self,
@@ -130,13 +162,17 @@ impl<K: Keep> Store<K> {
         dispositions: &mut [Disposition],
     ) -> Ended {
         let mut pause = Pause::default();
-        let (mut failures, mut doubts) = (0_u32, 0);
+        let (mut failures, mut doubts, mut was_there) = (0_u32, 0, false);
         while !part.is_empty() {
             let Err(failure) = self.attempt(context, part, dispositions).await else { continue };
             failures += 1;
-            doubts += u32::from(failure.is_doubtful());
             metrics::counter!("listener_retries_total").increment(1);
             let (why, wait) = (failure.to_string(), pause.grow());
+            // Of a logger that was away already this says nothing.
+            doubts += u32::from(was_there && failure.is_doubtful());
+            if doubts >= chances {
+                return Ended::Suspect(why);
+            }
             if failures == 1 || failures.is_multiple_of(SAY_EVERY) {
                 let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 let count = part.len();
@@ -150,16 +186,15 @@ impl<K: Keep> Store<K> {
             }
             let next = async {
                 tokio::time::sleep(wait).await;
-                while doubts >= chances && self.logger.check().await.is_err() {
+                while let Err(why) = self.logger.check().await {
+                    tracing::debug!(why, "the logger is waited for");
                     tokio::time::sleep(pause.grow()).await;
                 }
             };
             if self.stopping.run_until_cancelled(next).await.is_none() {
                 return Ended::Stopped;
             }
-            if doubts >= chances {
-                return Ended::Suspect(why);
-            }
+            was_there = true;
         }
         Ended::Stored
     }

@@ -1,6 +1,7 @@
 //! The trail of an action, from wherever something is known of it: its steps, its log entry, its dead letter.
 //!
-//! A mail has steps. Of a log there are none: what became of it is seen in the log itself, or in the dead letters.
+//! A mail has steps. Of a log there is one for each attempt that failed: what became of it is seen in the log itself, or in
+//! the dead letters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::steps::Steps;
 
 /// What [`contracts::log::Entry::via`] says of an entry that was in a queue.
 const QUEUE: &str = "queue";
+/// What an action that is an entry of the log is called.
+const LOG: &str = "log";
 /// The first pause before somebody who waits is looked after again.
 const FIRST: Duration = Duration::from_millis(50);
 /// How many may wait at once, each of whom asks MongoDB again and again.
@@ -46,12 +49,11 @@ impl Trails {
     /// The trail of an action; `None` where nothing is known of it.
     pub async fn of(&self, id: Uuid) -> Result<Option<Trail>, ReadError> {
         let mut steps = self.steps.of(id).await?;
-        if steps.is_empty() {
+        if steps.iter().all(|step| step.name == LOG) {
             let document = read::one(&self.entries, id).await?;
-            steps = document.and_then(|document| readable(&document, logged)).unwrap_or_default();
-        }
-        if steps.is_empty() {
-            steps = self.letters.told(id).await?;
+            let logged = document.and_then(|document| readable(&document, logged));
+            let logged = if let Some(steps) = logged { steps } else { self.letters.told(id).await? };
+            steps.extend(logged);
         }
         Ok(Trail::of(id, steps))
     }
@@ -86,7 +88,7 @@ fn logged(document: &RawDocument) -> Result<Vec<Step>, DecodeError> {
     let entry = entry::decode(document)?;
     let step = |kind, service, at| {
         let trace_id = entry.trace_id.clone();
-        Step { at, trace_id, ..Step::new(entry.id, "log", kind, 0, service) }
+        Step { at, trace_id, ..Step::new(entry.id, LOG, kind, 0, service) }
     };
     let queued = (entry.via == QUEUE).then(|| step(StepKind::Queued, "broker", entry.at));
     let done = step(StepKind::Done, "logger", entry::stored_at(document)?);

@@ -1,16 +1,22 @@
 //! What a consumer is given, and what it says of it.
 
+use std::sync::OnceLock;
+
 use chrono::{DateTime, Utc};
 use contracts::topology::{Retry, Topology};
 use lapin::types::AMQPValue;
+use uuid::Uuid;
 
-use super::onward::{ATTEMPTS, EXCHANGE, ROUTING_KEY};
+use super::onward::{ATTEMPTS, EXCHANGE, REPLAY, ROUTING_KEY};
 use crate::request::TRACEPARENT;
 use crate::trace::TraceContext;
 
 /// One message from a queue.
 #[derive(Debug)]
-pub struct Delivery(pub(super) lapin::message::Delivery);
+pub struct Delivery {
+    pub(super) message: lapin::message::Delivery,
+    given: OnceLock<Uuid>,
+}
 
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +34,7 @@ pub enum Disposition {
 
 impl From<lapin::message::Delivery> for Delivery {
     fn from(delivery: lapin::message::Delivery) -> Self {
-        Self(delivery)
+        Self { message: delivery, given: OnceLock::new() }
     }
 }
 
@@ -36,23 +42,28 @@ impl Delivery {
     /// The exchange that it was first published to, also where it comes from a wait or from the dead letters; empty
     /// when straight to the queue.
     pub fn exchange(&self) -> &str {
-        self.origin(EXCHANGE).unwrap_or(self.0.exchange.as_str())
+        self.origin(EXCHANGE).unwrap_or(self.message.exchange.as_str())
     }
 
     /// The routing key that it was first published with.
     pub fn routing_key(&self) -> &str {
-        self.origin(ROUTING_KEY).unwrap_or(self.0.routing_key.as_str())
+        self.origin(ROUTING_KEY).unwrap_or(self.message.routing_key.as_str())
     }
 
     /// What a header says of where it was first published, where it came straight to the queue.
     fn origin(&self, name: &str) -> Option<&str> {
-        if self.0.exchange.as_str().is_empty() { self.header(name) } else { None }
+        if self.message.exchange.as_str().is_empty() { self.header(name) } else { None }
     }
 
     /// Which attempt this is, from 1: the waits behind it are counted, as [`Disposition::Later`] makes them.
     pub fn attempt(&self) -> u32 {
         let failed = self.number(ATTEMPTS).and_then(|failed| u32::try_from(failed).ok());
         failed.unwrap_or_default().saturating_add(1)
+    }
+
+    /// The dead letter that it is a replay of, if it is one.
+    pub fn replay(&self) -> Option<Uuid> {
+        self.header(REPLAY).and_then(|letter| Uuid::try_parse(letter).ok())
     }
 
     /// What becomes of it after an attempt that failed: the next wait, or death after the last.
@@ -67,23 +78,29 @@ impl Delivery {
 
     /// The content type, if it was given.
     pub fn content_type(&self) -> Option<&str> {
-        self.0.properties.content_type().as_ref().map(lapin::types::ShortString::as_str)
+        self.message.properties.content_type().as_ref().map(lapin::types::ShortString::as_str)
     }
 
-    /// The id that its publisher gave it.
+    /// The id that its publisher gave it, where it is one.
     pub fn message_id(&self) -> Option<&str> {
-        self.0.properties.message_id().as_ref().map(lapin::types::ShortString::as_str)
+        let id = self.message.properties.message_id().as_ref().map(lapin::types::ShortString::as_str);
+        id.filter(|id| !id.is_empty())
+    }
+
+    /// The id for a message whose publisher gave it none: it is known by it from here on, also after a wait.
+    pub fn given_id(&self) -> Uuid {
+        *self.given.get_or_init(Uuid::now_v7)
     }
 
     /// When its publisher says that it was made; to the second.
     pub fn timestamp(&self) -> Option<DateTime<Utc>> {
-        let seconds = (*self.0.properties.timestamp())?;
+        let seconds = (*self.message.properties.timestamp())?;
         DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)
     }
 
     /// A header, where it is a text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        match self.0.properties.headers().as_ref()?.inner().get(name)? {
+        match self.message.properties.headers().as_ref()?.inner().get(name)? {
             AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
             AMQPValue::ShortString(text) => Some(text.as_str()),
             _ => None,
@@ -102,7 +119,7 @@ impl Delivery {
 
     /// A header, where it is a whole number.
     pub(super) fn number(&self, name: &str) -> Option<i64> {
-        match self.0.properties.headers().as_ref()?.inner().get(name)? {
+        match self.message.properties.headers().as_ref()?.inner().get(name)? {
             AMQPValue::LongLongInt(number) => Some(*number),
             AMQPValue::LongInt(number) => Some((*number).into()),
             AMQPValue::ShortInt(number) => Some((*number).into()),
@@ -116,6 +133,6 @@ impl Delivery {
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        &self.0.data
+        &self.message.data
     }
 }

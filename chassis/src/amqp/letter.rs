@@ -57,7 +57,7 @@ impl Delivery {
 
     /// The last time that the server took it out of a queue: the first in its list.
     fn death(&self) -> Option<Death> {
-        let headers = self.0.properties.headers().as_ref()?;
+        let headers = self.message.properties.headers().as_ref()?;
         let AMQPValue::FieldArray(deaths) = headers.inner().get("x-death")? else { return None };
         let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else { return None };
         let keys = match death.inner().get("routing-keys") {

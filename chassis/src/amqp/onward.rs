@@ -1,8 +1,8 @@
 //! The ways of a message that could not be worked on: to a wait, to the dead letters, and back into its queue.
 //!
-//! The body, the message id and the headers stay as they were; where it came from and what is known about the
-//! failure is added in headers of its own. It is confirmed where it goes before its delivery is acknowledged, so
-//! that one that is lost on the way is still in its queue.
+//! The body, the message id and the headers stay as they were, and a message without an id gets one; where it came from
+//! and what is known about the failure is added in headers of its own. It is confirmed where it goes before its delivery
+//! is acknowledged, so that one that is lost on the way is still in its queue.
 
 use std::sync::Arc;
 
@@ -116,7 +116,10 @@ impl Onward {
         delivery: &Delivery,
     ) -> Result<(), PublishError> {
         let (exchange, routing_key) = (short(exchange)?, short(routing_key)?);
-        let properties = properties(&delivery.0.properties).with_headers(headers);
+        let mut properties = properties(&delivery.message.properties).with_headers(headers);
+        if delivery.message_id().is_none() {
+            properties = properties.with_message_id(delivery.given_id().to_string().into());
+        }
         let body = delivery.body().to_vec();
         self.publisher().await.confirmed(Message { exchange, routing_key, properties, body }).await
     }
@@ -156,7 +159,7 @@ fn text(text: &str) -> AMQPValue {
 fn headers(delivery: &Delivery) -> FieldTable {
     let mut headers = FieldTable::default();
     let mut room = MAX_HEADERS;
-    for (key, value) in delivery.0.properties.headers().iter().flatten() {
+    for (key, value) in delivery.message.properties.headers().iter().flatten() {
         let size = key.as_str().len() + size(value);
         if !LEFT_BEHIND.contains(&key.as_str()) && size <= room {
             room -= size;

@@ -47,9 +47,9 @@ impl RpcFailure {
         matches!(self, Self::TooSlow)
     }
 
-    /// Whether the logger had the call, and the call may be what it failed at.
+    /// Whether the logger had the call and gave no answer of its own: the call may be what it failed at.
     pub fn is_doubtful(&self) -> bool {
-        matches!(self, Self::BrokeOff | Self::TooSlow)
+        matches!(self, Self::BrokeOff | Self::TooSlow | Self::Nonsense(_))
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn only_a_call_that_the_logger_had_is_doubtful() {
         use RpcFailure::*;
-        assert!(BrokeOff.is_doubtful() && TooSlow.is_doubtful());
+        assert!(BrokeOff.is_doubtful() && TooSlow.is_doubtful() && Nonsense("a panic".into()).is_doubtful());
         for failure in [Down, Open, Busy, Unavailable("MongoDB".into()), Refused("no".into()), Conflict] {
             assert!(!failure.is_doubtful(), "{failure}");
         }

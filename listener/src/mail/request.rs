@@ -1,6 +1,6 @@
 //! Reads one message of the mail queue: somebody asks for a mail, or there is a new user to welcome.
 
-use chassis::amqp::{Delivery, onward};
+use chassis::amqp::Delivery;
 use chassis::http::client::Effect;
 use chassis::request::RequestContext;
 use chassis::trace::TraceContext;
@@ -9,7 +9,6 @@ use contracts::event::CloudEvent;
 use contracts::mail::MailPayload;
 use contracts::topology::{MAIL_REQUESTED, USER_REGISTERED};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 /// A mail to send.
 #[derive(Debug)]
@@ -33,10 +32,9 @@ impl Request {
             other => return Err(format!("an event of the type {other:?} asks for no mail")),
         };
         let mail = MailPayload::parse(payload).map_err(|violations| format!("mail: {violations}"))?;
-        let replay = delivery.header(onward::REPLAY).and_then(|letter| Uuid::try_parse(letter).ok());
         let trace = event.traceparent.as_deref().and_then(TraceContext::parse).or_else(|| delivery.trace());
         let context = RequestContext::with_id(event.id, event.requestid.as_deref(), trace);
-        Ok(Self { effect: Effect { id: event.id, replay }, mail, context })
+        Ok(Self { effect: Effect { id: event.id, replay: delivery.replay() }, mail, context })
     }
 }
 
@@ -55,9 +53,11 @@ fn welcome(user: Value) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chassis::amqp::onward;
     use chrono::Utc;
     use lapin::BasicProperties;
     use lapin::types::{AMQPValue, FieldTable};
+    use uuid::Uuid;
 
     fn delivery(event: &CloudEvent<Value>, properties: BasicProperties) -> Delivery {
         let body = serde_json::to_vec(event).unwrap();

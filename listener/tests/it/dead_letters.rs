@@ -1,12 +1,14 @@
 //! What can't be stored is kept with the reason, and harms nobody.
 
 use contracts::dead_letter::{Body, Encoding};
+use contracts::trail::StepKind;
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use testkit::eventually;
+use uuid::Uuid;
 
-use crate::stand::{DELAYS, FATAL, Mood, SOON, Stand};
+use crate::stand::{DELAYS, FATAL, FATAL_AFTER, MISTAKE, Mood, SOON, Stand};
 
 #[tokio::test]
 async fn poison_in_a_batch_is_kept_and_its_neighbours_are_stored() {
@@ -163,28 +165,70 @@ async fn a_message_that_came_again_and_again_takes_no_neighbour_along() {
 }
 
 #[tokio::test]
-async fn an_entry_that_kills_the_logger_each_time_is_dead_at_last_and_its_neighbours_are_stored() {
+async fn an_entry_at_which_the_logger_fails_each_time_is_dead_at_last_and_its_neighbours_are_stored() {
     let stand = Stand::new().await;
     let listener = stand.start_ready().await;
     let held = stand.logger.hold();
     stand.fill(0, 20).await;
-    let properties = BasicProperties::default().with_message_id("the last".into());
-    let body = format!(r#"{{"name":"{FATAL}","data":1}}"#);
-    stand.send(&stand.topology.logs_topic, "log.ERROR", body.as_bytes(), properties).await;
+    let fails = [(FATAL, "the logger broke off"), (MISTAKE, "the logger answered nonsense: ")];
+    let fails = fails.map(|(name, why)| (Uuid::now_v7(), name, why));
+    for (id, name, _) in fails {
+        let properties = BasicProperties::default().with_message_id(id.to_string().into());
+        let body = format!(r#"{{"name":"{name}","data":1}}"#);
+        stand.send(&stand.topology.logs_topic, "log.ERROR", body.as_bytes(), properties).await;
+    }
     stand.fill(20, 40).await;
     drop(held);
-    let letter = stand.letter("the last").await;
-    let attempts = DELAYS.len() + 1;
-    let reason = format!("given up after {attempts} attempts: the logger broke off");
-    assert_eq!((letter.reason, letter.attempts as usize), (reason, attempts));
-    assert_eq!(
-        (letter.queue, letter.routing_key),
-        (stand.topology.log_queue.clone(), "log.ERROR".to_owned())
-    );
+    for (id, _, why) in fails {
+        let letter = stand.letter(&id.to_string()).await;
+        let attempts = DELAYS.len() + 1;
+        let reason = format!("given up after {attempts} attempts: {why}");
+        assert!(letter.reason.starts_with(&reason), "{}", letter.reason);
+        assert_eq!((letter.attempts as usize, letter.action), (attempts, Some(id)));
+        assert_eq!(
+            (letter.queue, letter.routing_key),
+            (stand.topology.log_queue.clone(), "log.ERROR".to_owned())
+        );
+        let steps = stand.logger.steps(id);
+        let steps: Vec<_> =
+            steps.iter().map(|step| (step.name.as_str(), step.kind, step.details.attempt)).collect();
+        assert_eq!(steps, [("log", StepKind::Retrying, Some(1)), ("log", StepKind::Retrying, Some(2))]);
+    }
     stand.logger.has(40).await;
     listener.stop().await;
     stand.is_done().await;
-    assert_eq!(stand.logger.letters().len(), 1);
+    assert_eq!(stand.logger.letters().len(), 2);
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn an_entry_without_an_id_keeps_the_one_that_it_was_given() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    stand.publish("log.INFO", &format!(r#"{{"name":"{FATAL_AFTER}","data":1}}"#)).await;
+    let letter =
+        eventually(SOON, "the letter", || async { stand.logger.letters().pop().ok_or("it is not dead") })
+            .await;
+    assert_eq!(letter.attempts as usize, DELAYS.len() + 1);
+    // Each time it was stored, as the same.
+    assert_eq!(Some(stand.logger.entry(FATAL_AFTER).await.id), letter.action);
+    stand.logger.has(1).await;
+    listener.stop().await;
+    stand.is_done().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
+async fn a_letter_at_which_the_logger_failed_for_a_while_is_kept() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    // A call is made three times.
+    stand.logger.dies(3 * 3);
+    let properties = BasicProperties::default().with_message_id(FATAL.into());
+    stand.send(&stand.topology.logs_topic, "log.INFO", b"no JSON", properties).await;
+    stand.letter(FATAL).await;
+    listener.stop().await;
+    stand.is_done().await;
     stand.clean().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ pub(crate) const DELAYS: [Duration; 2] = [Duration::from_millis(100), Duration::
 
 /// The name of an entry that kills the logger, and the message id of a letter that does.
 pub(crate) const FATAL: &str = "fatal";
+/// The name of an entry that kills the logger once it is stored.
+pub(crate) const FATAL_AFTER: &str = "fatal after";
+/// The name of an entry at which the logger makes a mistake.
+pub(crate) const MISTAKE: &str = "mistake";
 
 /// What the logger says of everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,10 +50,12 @@ pub(crate) enum Mood {
     LacksMongo,
 }
 
-/// A logger that keeps what it is given; it refuses entries called `refused`, and dies of those called [`FATAL`].
+/// A logger that keeps what it is given; it refuses entries called `refused`, dies of some, and fails at others.
 #[derive(Clone)]
 pub(crate) struct Logger {
     wire: Arc<FaultProxy>,
+    /// How often it dies before it does no more.
+    deaths: Arc<AtomicU32>,
     stored: Arc<Mutex<HashMap<Uuid, Entry>>>,
     steps: Arc<Mutex<HashMap<Uuid, Step>>>,
     letters: Arc<Mutex<HashMap<Uuid, Letter>>>,
@@ -67,20 +74,14 @@ impl Logger {
         let (stored, mood) = (Arc::default(), Arc::new(Mutex::new(Mood::Stores)));
         let (steps, letters) = (Arc::default(), Arc::default());
         let gate = Arc::new(Semaphore::new(GATE as usize));
-        let logger = Self { wire, stored, steps, letters, mood, gate };
+        let deaths = Arc::new(AtomicU32::new(u32::MAX));
+        let logger = Self { wire, deaths, stored, steps, letters, mood, gate };
         let handling = logger.clone();
         let handler = move |_: SocketAddr, _: tarpc::context::Context, request: LoggerRequest| {
             let logger = handling.clone();
             async move {
                 let _permit = logger.gate.acquire().await;
-                let fatal = match &request {
-                    LoggerRequest::AppendAll { entries } => entries.iter().any(|entry| entry.name == FATAL),
-                    LoggerRequest::Bury { letters } => {
-                        letters.iter().any(|letter| letter.message_id.as_deref() == Some(FATAL))
-                    }
-                    LoggerRequest::Append { .. } | LoggerRequest::Record { .. } => false,
-                };
-                if fatal {
+                if logger.dies_of(&request) {
                     logger.wire.reset();
                     std::future::pending::<()>().await;
                 }
@@ -106,7 +107,30 @@ impl Logger {
         logger
     }
 
+    fn dies_of(&self, request: &LoggerRequest) -> bool {
+        let fatal = match request {
+            LoggerRequest::AppendAll { entries } => entries.iter().any(|entry| {
+                if entry.name == FATAL_AFTER {
+                    self.append(entry.clone()).unwrap();
+                }
+                [FATAL, FATAL_AFTER].contains(&entry.name.as_str())
+            }),
+            LoggerRequest::Bury { letters } => {
+                letters.iter().any(|letter| letter.message_id.as_deref() == Some(FATAL))
+            }
+            LoggerRequest::Append { .. } | LoggerRequest::Record { .. } => false,
+        };
+        let left = |left: u32| left.checked_sub(1);
+        fatal && self.deaths.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok()
+    }
+
+    /// It dies so often at most.
+    pub(crate) fn dies(&self, times: u32) {
+        self.deaths.store(times, Ordering::SeqCst);
+    }
+
     fn append(&self, entry: Entry) -> Result<Stored, AppendError> {
+        assert_ne!(entry.name, MISTAKE, "a mistake");
         if entry.name == "refused" {
             return Err(AppendError::Refused("not this one".to_owned()));
         }

@@ -72,6 +72,37 @@ async fn a_mail_has_the_steps_that_were_told_in_their_order() {
 }
 
 #[tokio::test]
+async fn a_log_is_tried_again_until_it_is_stored_or_dead() {
+    use StepKind::*;
+    let logger = Logger::start().await;
+    let retrying = |id, after| Step { name: "log".into(), ..step(id, Retrying, after) };
+    let (stored, dead) = (Entry { via: "queue".into(), ..plain("late") }, letter("t-switchboard.log"));
+    let action = dead.action.unwrap();
+    let steps = [retrying(stored.id, -5), retrying(action, -5)];
+    logger.record(&steps).await;
+    for id in [stored.id, action] {
+        let trail = trail(&logger, id).await;
+        assert_eq!(
+            (trail.action.as_str(), trail.state, kinds(&trail)),
+            ("log", State::Retrying, vec![(Retrying, "mailer")])
+        );
+    }
+    logger.client().append(&context(), stored.clone()).await.unwrap();
+    let of_stored = trail(&logger, stored.id).await;
+    assert_eq!(of_stored.state, State::Done);
+    assert!(
+        kinds(&of_stored).contains(&(Retrying, "mailer")) && kinds(&of_stored).contains(&(Done, "logger"))
+    );
+    logger.bury(&[dead]).await;
+    let of_dead = trail(&logger, action).await;
+    assert_eq!(
+        (of_dead.state, kinds(&of_dead)),
+        (State::Dead, vec![(Retrying, "mailer"), (Dead, "listener")])
+    );
+    logger.stop().await;
+}
+
+#[tokio::test]
 async fn a_log_that_is_stored_is_done() {
     let logger = Logger::start().await;
     let (client, context) = (logger.client(), context());

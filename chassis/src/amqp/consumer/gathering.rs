@@ -61,7 +61,7 @@ impl Gathering {
         loop {
             match next {
                 Some(Ok(delivery)) => {
-                    let delivery = Delivery(delivery);
+                    let delivery = Delivery::from(delivery);
                     if !careful && SUSPECT.contains(&delivery.redeliveries()) {
                         return Ok(Some(Ended::Suspect(delivery.redeliveries())));
                     }

@@ -200,13 +200,13 @@ async fn settle(finished: &Finished, flow: Flow) -> Result<usize, Ended> {
     for (delivery, disposition) in finished.batch.iter().zip(&finished.dispositions) {
         if *disposition == Disposition::Requeue {
             let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            usable(delivery.0.acker.nack(options).await)?;
+            usable(delivery.message.acker.nack(options).await)?;
         } else {
             done = Some(delivery);
         }
     }
     if let Some(last) = done {
-        usable(last.0.acker.ack(BasicAckOptions { multiple: flow.in_order() }).await)?;
+        usable(last.message.acker.ack(BasicAckOptions { multiple: flow.in_order() }).await)?;
         crash::point("consumer: acknowledged");
     }
     Ok(finished.batch.len())
