@@ -186,7 +186,7 @@ impl Isolated {
             _ => vec![("JOURNAL", self.journal.display().to_string())],
         };
         if ["broker", "auth", "mailer", "listener"].contains(&service) {
-            settings.push(("RABBITMQ_URL", through("RABBITMQ_URL", &self.hops["rabbitmq"]).to_string()));
+            settings.push(("RABBITMQ_URL", self.rabbitmq().to_string()));
             settings.push(("RABBITMQ_NAMESPACE", self.namespace.clone()));
         }
         settings
@@ -235,19 +235,35 @@ impl Isolated {
         mails
     }
 
-    /// How often each mail was sent though the mail server might have had it, as the mailer has told.
+    /// How often each mail was sent though the mail server might have had it, as the mailer has told: in its outbox at
+    /// first, and in the trails from soon after.
     pub async fn resent(&self) -> HashMap<String, usize> {
         let mut connection = self.ledger.connect().await;
-        let told: Vec<String> =
-            sqlx::query_scalar("SELECT entity FROM outbox WHERE routing_key = 'mail.resent'")
+        let told: Vec<(Uuid, String)> =
+            sqlx::query_as("SELECT id, entity FROM outbox WHERE routing_key = 'mail.resent'")
                 .fetch_all(&mut connection)
                 .await
                 .expect("the outbox can be read");
+        let mut told: HashMap<Uuid, String> = told.into_iter().collect();
+        let steps = testkit::mongodb::steps(&self.mongo, "resent").await;
+        told.extend(steps.into_iter().map(|(step, mail)| (step, mail.to_string())));
         let mut resent = HashMap::new();
-        for id in told {
-            *resent.entry(id).or_default() += 1;
+        for mail in told.into_values() {
+            *resent.entry(mail).or_default() += 1;
         }
         resent
+    }
+
+    /// The addresses of the users who have registered.
+    pub async fn users(&self) -> Vec<String> {
+        let mut connection = self.users.connect().await;
+        let users = sqlx::query_scalar("SELECT email FROM users WHERE NOT active").fetch_all(&mut connection);
+        users.await.expect("the users can be read")
+    }
+
+    /// RabbitMQ, by the way that can be cut.
+    pub fn rabbitmq(&self) -> Url {
+        through("RABBITMQ_URL", &self.hops["rabbitmq"])
     }
 
     /// What is still under way: mails that are not at their end, and events that wait in an outbox.

@@ -6,14 +6,18 @@ use std::fmt;
 /// What was asked for, and what is there.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
-    /// The ids of everything that was asked for, whether or not it was ever accepted.
+    /// The ids of everything that was asked for, and the addresses, whether or not it was ever accepted.
     pub asked: HashSet<String>,
     /// Those of the entries that were accepted.
     pub logs: HashSet<String>,
     /// Those of the mails that were accepted.
     pub mails: HashSet<String>,
+    /// The addresses of the users whose registration was accepted.
+    pub registered: HashSet<String>,
     /// Every entry that is there: its id and its name, of which each action has its own.
     pub entries: Vec<(String, String)>,
+    /// The address of every user who is there.
+    pub users: Vec<String>,
     /// How often each mail was taken by the mail server.
     pub taken: HashMap<String, usize>,
     /// The mails that went out again because nobody could know whether they had: how often that was told of each.
@@ -40,15 +44,19 @@ pub struct Tally {
 impl Books {
     /// Compares them.
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally { accepted: self.logs.len() + self.mails.len(), ..Tally::default() };
-        tally.effects = self.entries.len() + self.taken.len();
+        let accepted = self.logs.len() + self.mails.len() + self.registered.len();
+        let effects = self.entries.len() + self.taken.len() + self.users.len();
+        let mut tally = Tally { accepted, effects, ..Tally::default() };
         let entries: HashSet<&String> = self.entries.iter().map(|(id, _)| id).collect();
-        let lost = self.logs.iter().filter(|id| !entries.contains(id));
-        tally.lost =
-            lost.chain(self.mails.iter().filter(|id| !self.taken.contains_key(*id))).cloned().collect();
+        let logs = self.logs.iter().filter(|id| !entries.contains(id));
+        let mails = self.mails.iter().filter(|id| !self.taken.contains_key(*id));
+        let users = self.registered.iter().filter(|address| !self.users.contains(address));
+        tally.lost = logs.chain(mails).chain(users).cloned().collect();
         let mut names = HashSet::new();
         let again = self.entries.iter().filter(|(_, name)| !names.insert(name));
         tally.duplicate = again.map(|(id, _)| id.clone()).collect();
+        let mut addresses = HashSet::new();
+        tally.duplicate.extend(self.users.iter().filter(|address| !addresses.insert(*address)).cloned());
         for (id, taken) in &self.taken {
             let again = self.resent.get(id).copied().unwrap_or_default();
             if *taken > 1 + again {
@@ -56,7 +64,7 @@ impl Books {
             }
             tally.resent += (taken - 1).min(again);
         }
-        let ids = entries.into_iter().chain(self.taken.keys());
+        let ids = entries.into_iter().chain(self.taken.keys()).chain(&self.users);
         tally.phantom = ids.filter(|id| !self.asked.contains(*id)).cloned().collect();
         tally
     }
@@ -89,9 +97,11 @@ mod tests {
     fn books() -> Books {
         let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
         Books {
-            asked: ids(&["a", "b", "c", "m", "n"]),
+            asked: ids(&["a", "b", "c", "m", "n", "u@x.y"]),
             logs: ids(&["a", "b"]),
             mails: ids(&["m"]),
+            registered: ids(&["u@x.y"]),
+            users: vec!["u@x.y".to_owned()],
             // The answer to `c` was lost, and it was given up.
             entries: ["a", "b", "c"].map(|id| (id.to_owned(), format!("name {id}"))).into(),
             taken: [("m".to_owned(), 1)].into(),
@@ -103,7 +113,7 @@ mod tests {
     fn what_was_accepted_once_and_is_there_once_is_right() {
         let tally = books().tally();
         assert!(tally.is_right(), "{tally}");
-        assert_eq!((tally.accepted, tally.effects, tally.resent), (3, 4, 0));
+        assert_eq!((tally.accepted, tally.effects, tally.resent), (4, 5, 0));
     }
 
     #[test]
@@ -120,6 +130,15 @@ mod tests {
             (twice.tally().duplicate, twice.tally().phantom),
             (vec!["z".to_owned()], vec!["z".to_owned()])
         );
+        let mut lost = books();
+        lost.users.clear();
+        assert_eq!(lost.tally().lost, ["u@x.y"]);
+        let mut twice = books();
+        twice.users.push("u@x.y".to_owned());
+        assert_eq!(twice.tally().duplicate, ["u@x.y"]);
+        let mut phantom = books();
+        phantom.users.push("v@x.y".to_owned());
+        assert_eq!(phantom.tally().phantom, ["v@x.y"]);
         let mut phantom = books();
         phantom.taken.insert("x".to_owned(), 1);
         assert_eq!(phantom.tally().phantom, ["x"]);

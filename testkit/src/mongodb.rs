@@ -38,6 +38,23 @@ impl Member {
     }
 }
 
+/// The steps of this kind in the trails of a database: the id of each, and of its action.
+pub async fn steps(database: &str, kind: &str) -> Vec<(Uuid, Uuid)> {
+    let client = Client::with_uri_str(setting("MONGO_URL")).await.expect("MONGO_URL is a connection string");
+    let steps: Collection<Document> = client.database(database).collection("steps");
+    let mut found = steps.find(doc! { "kind": kind }).await.expect("the steps can be read");
+    let mut ids = Vec::new();
+    while found.advance().await.expect("the steps can be read") {
+        let step = found.current();
+        let id = |field| {
+            let id = step.get_binary(field).expect("an id");
+            Uuid::from_slice(id.bytes).expect("an id")
+        };
+        ids.push((id("_id"), id("action")));
+    }
+    ids
+}
+
 /// The entries of a log, to be tampered with.
 #[derive(Debug)]
 pub struct Entries(Collection<Document>);

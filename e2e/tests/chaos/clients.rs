@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::Chaos;
+use crate::publisher::Publisher;
 
 const BROKERS: [&str; 2] = ["broker", "broker 2"];
 /// How long a client waits before it sends the same again.
@@ -22,16 +23,18 @@ pub(crate) enum Kind {
     QueuedMail,
     DirectLog,
     DirectMail,
+    BareLog,
     Registration,
     LogIn,
 }
 
 /// How many clients of each kind there are.
-pub(crate) const CLIENTS: [(Kind, usize); 6] = [
+pub(crate) const CLIENTS: [(Kind, usize); 7] = [
     (Kind::QueuedLog, 4),
     (Kind::QueuedMail, 3),
     (Kind::DirectLog, 2),
     (Kind::DirectMail, 2),
+    (Kind::BareLog, 1),
     (Kind::Registration, 1),
     (Kind::LogIn, 1),
 ];
@@ -42,6 +45,8 @@ pub(crate) struct Asked {
     pub(crate) all: HashSet<String>,
     pub(crate) logs: HashSet<String>,
     pub(crate) mails: HashSet<String>,
+    /// The addresses of new users.
+    pub(crate) registered: HashSet<String>,
     /// The queued ones, whose trail is to end well.
     pub(crate) queued: Vec<String>,
 }
@@ -49,13 +54,14 @@ pub(crate) struct Asked {
 impl Chaos {
     /// One client: sends one action after the other, each until it is accepted.
     pub(crate) async fn client(self: Arc<Self>, number: usize, kind: Kind) {
-        let mut count = 0;
+        let (mut count, mut publisher) = (0, Publisher::default());
         while !self.enough.is_cancelled() {
             count += 1;
             let key = format!("{kind:?}-{number}-{count}");
             match kind {
                 Kind::Registration => self.register(&key).await,
                 Kind::LogIn => self.log_in().await,
+                Kind::BareLog => self.publish(&mut publisher, &key).await,
                 _ => self.act(kind, &key).await,
             }
             sleep(Duration::from_millis(fastrand::u64(20..120))).await;
@@ -104,15 +110,33 @@ impl Chaos {
         format!("{}{key}", self.system.namespace)
     }
 
-    async fn register(&self, key: &str) {
-        let id = Uuid::now_v7();
-        self.asked.lock().unwrap().all.insert(id.to_string());
+    /// Sends a log as publishers do that know nothing of brokers.
+    async fn publish(&self, publisher: &mut Publisher, key: &str) {
+        let id = Uuid::now_v7().to_string();
+        self.asked.lock().unwrap().all.insert(id.clone());
+        let body = json!({"name": self.name(key), "data": {"n": 1}}).to_string();
         while !self.given_up.is_cancelled() {
-            let mut registration = self.system.register(id, &format!("{key}@example.com"), &[]);
+            let sent = publisher.send(&self.system, &id, body.as_bytes());
+            if let Some(Ok(())) = self.given_up.run_until_cancelled(sent).await {
+                let mut asked = self.asked.lock().unwrap();
+                asked.queued.push(id.clone());
+                asked.logs.insert(id);
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn register(&self, key: &str) {
+        let (id, address) = (Uuid::now_v7(), format!("{key}@example.com").to_lowercase());
+        self.asked.lock().unwrap().all.extend([id.to_string(), address.clone()]);
+        while !self.given_up.is_cancelled() {
+            let mut registration = self.system.register(id, &address, &[]);
             if registration.ended().await.success() {
                 let mut asked = self.asked.lock().unwrap();
                 asked.queued.push(id.to_string());
                 asked.mails.insert(id.to_string());
+                asked.registered.insert(address);
                 return;
             }
             sleep(AGAIN).await;

@@ -8,6 +8,7 @@
 
 mod clients;
 mod faults;
+mod publisher;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -83,12 +84,15 @@ impl Chaos {
     async fn books(&self) -> Result<Books, String> {
         let entries = self.system.entries().await?;
         let resent = self.system.resent().await;
+        let users = self.system.users().await;
         let asked = self.asked.lock().unwrap();
         Ok(Books {
             asked: asked.all.clone(),
             logs: asked.logs.clone(),
             mails: asked.mails.clone(),
+            registered: asked.registered.clone(),
             entries,
+            users,
             taken: self.system.mails(),
             resent,
         })
