@@ -32,14 +32,11 @@ pub(super) async fn queue<T: Serialize>(
     let mut event = CloudEvent::new(context.id, SOURCE, key, Utc::now(), payload);
     event.traceparent = Some(context.trace.to_string());
     event.requestid = context.given_request_id().map(str::to_owned);
-    let asking = publisher.publish(&topology.events, key, &event);
+    publisher.publish(&topology.events, key, &event).await?;
+    // Only what is in its queue is said to be: the one may be refused where the other is not.
     if let Some(step) = first {
         let step = step.event(event.traceparent.clone());
-        let telling = publisher.publish(&topology.events, &step.kind, &step);
-        let (asked, told) = tokio::join!(asking, telling);
-        asked.and(told)?;
-    } else {
-        asking.await?;
+        publisher.publish(&topology.events, &step.kind, &step).await?;
     }
     let applied = HeaderName::from_static(PREFERENCE_APPLIED);
     Ok(Answer::ok(StatusCode::ACCEPTED, format!("Queued: {what}"))

@@ -48,6 +48,10 @@ pub(super) async fn replay(
     edited: Option<Vec<u8>>,
 ) -> Result<Letter, Answer> {
     let Kept { letter, state, .. } = app.logger_http.kept(context, id).await?;
+    if state == LetterState::Replayed {
+        // The logger may have died before the trail knew.
+        app.logger_http.replayed(context, id, Replayed { at: Utc::now() }).await?;
+    }
     replayable(&app.topology, &letter, state)?;
     let own = || if letter.body.truncated { None } else { letter.body.bytes() };
     let Some(body) = edited.or_else(own) else {

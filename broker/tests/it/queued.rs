@@ -103,6 +103,8 @@ async fn a_mail_that_no_queue_takes_is_not_accepted_and_the_queue_is_made_again(
     })
     .await;
     assert_eq!(stand.drain(&stand.topology.mail_queue).await.len(), 1);
+    // And the trail tells of no other one.
+    assert_eq!(stand.drain(&stand.topology.trail_queue).await.len(), 2);
     testkit::rabbitmq::clean(&stand.topology).await;
     broker.running.stop().await;
 }
