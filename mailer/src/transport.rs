@@ -5,12 +5,12 @@
 //! handed over is tried again on another. After that point nothing is ever sent twice.
 
 mod connection;
+mod hand_over;
 mod reply;
 mod tls;
 mod wire;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::message::{Message, Place};
 use crate::metrics::PoolMetrics;
 
 use connection::{Connection, Security, Target};
+use hand_over::HandOver;
 use tls::Tls;
 
 /// A connection that was idle for longer is asked for a sign of life first.
@@ -148,12 +149,12 @@ impl Transport {
     /// the server's answer says what became of it then, and `late` says that this is being waited for. Run it in a
     /// task of its own: whoever drops it half-way never learns.
     pub(crate) async fn send(&self, mail: &Message, late: oneshot::Sender<()>) -> Result<(), SendError> {
-        let handed_over = AtomicBool::new(false);
-        let mut sending = pin!(self.try_to_send(mail, &handed_over));
+        let hand_over = HandOver::until(Instant::now() + self.timeout);
+        let mut sending = pin!(self.try_to_send(mail, &hand_over));
         if let Ok(result) = timeout(self.timeout, &mut sending).await {
             return result;
         }
-        if !handed_over.load(Ordering::Relaxed) {
+        if !hand_over.has_begun() {
             return Err(SendError::TooSlow { handed_over: false });
         }
         // Nobody may be there any more to hear it.
@@ -162,13 +163,13 @@ impl Transport {
         answered.unwrap_or(Err(SendError::TooSlow { handed_over: true }))
     }
 
-    async fn try_to_send(&self, mail: &Message, handed_over: &AtomicBool) -> Result<(), SendError> {
+    async fn try_to_send(&self, mail: &Message, hand_over: &HandOver) -> Result<(), SendError> {
         let mut tries = 1;
         loop {
             let mut lease = self.lease().await?;
             let connection = lease.connection()?;
             let was_used = connection.is_used();
-            match connection.send(mail, handed_over).await {
+            match connection.send(mail, hand_over).await {
                 Err(SendError::Broken(why)) if was_used && tries < TRIES => {
                     tracing::debug!(why, "a connection to the mail server had gone stale");
                     tries += 1;

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chassis::crash;
@@ -18,6 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::SendError;
+use super::hand_over::HandOver;
 use super::reply::{NoReply, Reply, Verdict};
 use super::tls::{Tls, ask_for_tls};
 use super::wire::{Shared, Stream, Wire};
@@ -149,14 +149,16 @@ impl Connection {
         let _ = self.smtp.quit().await;
     }
 
-    /// Sends one mail. `handed_over` becomes true right before the server gets the message: from then on an
-    /// error that is not the server's own answer says nothing about whether it has taken it.
-    pub(super) async fn send(&mut self, mail: &Message, handed_over: &AtomicBool) -> Result<(), SendError> {
+    /// Sends one mail. The hand-over begins right before the server gets the message: from then on an error that is not
+    /// the server's own answer says nothing about whether it has taken it.
+    pub(super) async fn send(&mut self, mail: &Message, hand_over: &HandOver) -> Result<(), SendError> {
         let parameters = self.parameters(mail)?;
         self.clean = false;
         self.used = true;
         self.envelope(mail, parameters).await?;
-        handed_over.store(true, Ordering::Relaxed);
+        if !hand_over.begin() {
+            return Err(SendError::TooSlow { handed_over: false });
+        }
         crash::point("transport: to be handed over");
         let reply = match Reply::of(self.smtp.message(mail.bytes()).await) {
             Ok(reply) => reply,

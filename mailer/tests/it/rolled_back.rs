@@ -1,14 +1,16 @@
 //! A PostgreSQL that rolls the ledger back, and one that is slow.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
 use testkit::eventually;
 use testkit::postgres::TestDatabase;
 use testkit::proxy::FaultProxy;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::fake::{Act, Fake};
+use crate::fake::{Act, At, Fake};
 use crate::service::{Mailer, PATIENCE, mail};
 
 /// A mailer, and a transaction against the order of its own.
@@ -139,6 +141,48 @@ async fn a_claim_that_a_deadlock_rolled_back_is_a_503_and_leaves_nothing() {
     assert_eq!(stand.server.mails().len(), 2);
     let told = vec![sent.clone(), "mail.resent".to_owned(), sent];
     assert_eq!(stand.stands(id).await, ("sent".to_owned(), 2, told));
+    stand.mailer.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_that_could_not_be_serialized_is_written_again_and_told_once() {
+    let says_yes = Arc::new(Notify::new());
+    let held = Arc::clone(&says_yes);
+    let script = move |at: At<'_>| if at.name == "." { Act::Hold(Arc::clone(&held)) } else { Act::Usual };
+    let (server, database) = (Fake::start(script).await, TestDatabase::create("DSN").await);
+    let mut connection = database.connect().await;
+    // Whoever changes a row that somebody else has changed meanwhile is rolled back (SQLSTATE 40001).
+    let strict = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', \
+                  current_database(), 'repeatable read'); END $$";
+    sqlx::query(strict).execute(&mut connection).await.unwrap();
+    let mailer = Mailer::start_on(database.dsn(), "127.0.0.1", server.address().port(), &[]).await;
+    mailer.has_its_ledger().await;
+    let stand = Stand { server, mailer, database };
+    let (id, mail) = (Uuid::now_v7(), mail("you@example.com"));
+    let key = id.to_string();
+    let (answer, ()) = tokio::join!(stand.mailer.send_as(&key, &mail), async {
+        let watching = tokio::sync::Mutex::new(stand.database.connect().await);
+        let holds = async |what: &str, condition: &'static str| {
+            eventually(PATIENCE, what, || async {
+                let mut watching = watching.lock().await;
+                let holds = sqlx::query_scalar(condition).fetch_one(&mut *watching).await.unwrap();
+                if holds { Ok(()) } else { Err("not yet") }
+            })
+            .await;
+        };
+        holds("the claim", "SELECT EXISTS (SELECT FROM mails)").await;
+        let mut other = connection.begin().await.unwrap();
+        let touched = sqlx::query("UPDATE mails SET updated_at = now() WHERE id = $1").bind(id);
+        touched.execute(&mut *other).await.unwrap();
+        says_yes.notify_one();
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                     AND wait_event_type = 'Lock' AND query LIKE '%UPDATE mails%')";
+        holds("the record waits for the row", waits).await;
+        other.commit().await.unwrap();
+    });
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(stand.server.mails().len(), 1);
+    assert_eq!(stand.stands(id).await, ("sent".to_owned(), 1, vec!["mail.sent".to_owned()]));
     stand.mailer.stop().await;
 }
 
