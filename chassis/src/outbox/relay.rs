@@ -34,11 +34,12 @@ const BATCH: usize = 1000;
 /// How long to wait for the tables, and for who tells of new events.
 const SOON: Duration = Duration::from_secs(1);
 /// For how long a round begins to publish: what is left goes with the next.
-const BEGINS: Duration = Duration::from_secs(8);
+const BEGINS: Duration = Duration::from_secs(4);
 /// How long a look may take: longer than [`STATEMENT`], and nobody else looks meanwhile.
 const LOOK: Duration = Duration::from_secs(6);
-/// How long a round may take. A confirm that does not come takes five seconds.
-const ROUND: Duration = Duration::from_secs(15);
+/// How long a round may take: to look, to begin, to wait for a confirm that does not come (five seconds), and to mark, each at
+/// its longest.
+const ROUND: Duration = Duration::from_secs(25);
 /// After which PostgreSQL takes the locks from a relay that it does not hear of.
 const ABANDONED: &str = "20s";
 /// After which it gives a statement up.
