@@ -1,7 +1,7 @@
 # Switchboard: every command that a developer needs. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up up_build up_scale down status logs reset restart dead-letters test test-compose test-pods check k8s-check bench fmt
+.PHONY: help up up_build up_scale down status logs reset restart dead-letters test chaos mutants test-compose test-pods check k8s-check bench fmt
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ reset: ## stop everything and remove the data
 restart: ## restart the services; S=mailer: one process
 	@dev/system restart $(S)
 
-dead-letters: ## list the dead letters; ARGS='show ID', 'replay ID', 'replay --all', 'discard ID REASON'
+dead-letters: ## list the dead letters; ARGS='show ID', 'replay ID', 'replay ID --body FILE', 'replay --all', 'discard ID REASON'
 	@dev/dead-letters $(or $(ARGS),list)
 
 test: ## all tests, on servers of their own; ARGS='-E test(name)': some; KEEP=1: leave the servers up

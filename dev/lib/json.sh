@@ -46,6 +46,6 @@ rows() {
 # text STRING: as JSON.
 text() {
     local text=$1
-    text=${text//\\/\\\\} text=${text//\"/\\\"} text=${text//$'\n'/\\n} text=${text//$'\t'/\\t}
+    text=${text//\\/\\\\} text=${text//\"/\\\"} text=${text//$'\n'/\\n} text=${text//$'\t'/\\t} text=${text//$'\r'/\\r}
     printf '"%s"' "$text"
 }
