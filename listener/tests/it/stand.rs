@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::mailer::Mailer;
 
 /// How long anything may take that is to happen soon.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// How many messages a listener has in hand: as many as it takes before it knows how large they are.
 pub(crate) const PREFETCH: u32 = 32;
