@@ -14,7 +14,7 @@ use crate::stand::{Broker, Stand};
 
 /// A broker, and a logger that keeps dead letters.
 async fn stand() -> (Stand, Keeper, Broker) {
-    on(Stand::empty().await).await
+    on(Stand::empty()).await
 }
 
 async fn on(mut stand: Stand) -> (Stand, Keeper, Broker) {
@@ -44,7 +44,7 @@ fn header(properties: &BasicProperties, name: &str) -> String {
 
 #[tokio::test]
 async fn letters_are_shown_as_the_logger_shows_them() {
-    let (_stand, keeper, broker) = on(Stand::alone().await).await;
+    let (_stand, keeper, broker) = on(Stand::alone()).await;
     let letter = keeper.keep(letter("q"));
     let answer = get(&broker, "?state=dead&text=a%20b&limit=2").await;
     assert_eq!((answer.status, answer.message()), (200, "asked: state=dead&text=a%20b&limit=2"));
@@ -60,7 +60,7 @@ async fn letters_are_shown_as_the_logger_shows_them() {
 
 #[tokio::test]
 async fn a_letter_is_discarded_for_a_reason() {
-    let (_stand, keeper, broker) = on(Stand::alone().await).await;
+    let (_stand, keeper, broker) = on(Stand::alone()).await;
     let id = keeper.keep(letter("q")).id;
     let path = format!("/{id}/discard");
     let answer = post(&broker, &path, &json!({})).await;
@@ -141,7 +141,7 @@ async fn a_letter_may_be_replayed_with_another_body() {
 #[tokio::test]
 async fn only_dead_letters_of_queues_of_our_own_are_replayed() {
     // RabbitMQ is not even asked.
-    let (stand, keeper, broker) = on(Stand::alone().await).await;
+    let (stand, keeper, broker) = on(Stand::alone()).await;
     let foreign = keeper.keep(letter("somebody.elses")).id;
     let dead = keeper.keep(letter(&stand.topology.dead_queue)).id;
     let discarded = keeper.keep_as(letter(&stand.topology.log_queue), LetterState::Discarded).id;
@@ -250,7 +250,7 @@ async fn many_are_replayed_and_discarded_each_for_itself() {
 
 #[tokio::test]
 async fn lists_that_make_no_sense_are_refused_whole() {
-    let (_stand, _keeper, broker) = on(Stand::alone().await).await;
+    let (_stand, _keeper, broker) = on(Stand::alone()).await;
     let many = vec![Uuid::nil(); 201];
     let list = "ids must be a list of 1 to 200 UUIDs";
     for (path, body, expected) in [
@@ -273,7 +273,7 @@ async fn lists_that_make_no_sense_are_refused_whole() {
 
 #[tokio::test]
 async fn a_logger_that_is_away_is_named_everywhere() {
-    let broker = Stand::alone().await.start().await;
+    let broker = Stand::alone().start().await;
     let path = format!("/{}", Uuid::nil());
     let reason = json!({"reason": "r"});
     for answer in [

@@ -33,7 +33,7 @@ async fn handle(broker: &Broker, body: &Value) -> Response {
 
 #[tokio::test]
 async fn a_service_that_is_away_is_named_with_503() {
-    let broker = Stand::alone().await.start().await;
+    let broker = Stand::alone().start().await;
     for (body, name) in [(auth(), "the auth service"), (log("n"), "the logger"), (mail(), "the mailer")] {
         let answer = handle(&broker, &body).await;
         assert_eq!(answer.status, 503, "{}", answer.body);
@@ -45,7 +45,7 @@ async fn a_service_that_is_away_is_named_with_503() {
 
 #[tokio::test]
 async fn a_service_that_is_too_slow_is_named_with_504() {
-    let mut stand = Stand::alone().await;
+    let mut stand = Stand::alone();
     let never = || post(async || std::future::pending::<Answer>().await);
     stand.auth = service(Router::new().route("/authenticate", never())).await;
     stand.mailer = service(Router::new().route("/send", never())).await;
@@ -61,7 +61,7 @@ async fn a_service_that_is_too_slow_is_named_with_504() {
 
 #[tokio::test]
 async fn a_service_that_answers_nonsense_is_named_with_502() {
-    let mut stand = Stand::alone().await;
+    let mut stand = Stand::alone();
     stand.auth =
         service(Router::new().route("/authenticate", post(async || (StatusCode::ACCEPTED, "{}")))).await;
     stand.mailer =
@@ -76,7 +76,7 @@ async fn a_service_that_answers_nonsense_is_named_with_502() {
 
 #[tokio::test]
 async fn what_a_service_says_of_its_own_server_and_of_the_payload_is_passed_on() {
-    let mut stand = Stand::alone().await;
+    let mut stand = Stand::alone();
     stand.auth =
         service(Router::new().route("/authenticate", post(async || Answer::unavailable("PostgreSQL")))).await;
     let refused = async || Answer::invalid("mail", Violations::one("template", "is unknown"));
@@ -97,7 +97,7 @@ async fn what_a_service_says_of_its_own_server_and_of_the_payload_is_passed_on()
 #[tokio::test]
 async fn the_ids_of_a_request_reach_the_service() {
     let (seen, mut received) = tokio::sync::mpsc::unbounded_channel();
-    let mut stand = Stand::alone().await;
+    let mut stand = Stand::alone();
     let send = post(async move |headers: http::HeaderMap| {
         let _ = seen.send(headers);
         Answer::failed(StatusCode::SERVICE_UNAVAILABLE, "not now")
@@ -131,7 +131,7 @@ async fn the_ids_of_a_request_reach_the_service() {
 
 #[tokio::test]
 async fn a_service_that_keeps_failing_is_left_alone_and_tried_again() {
-    let broker = Stand::alone().await.start().await;
+    let broker = Stand::alone().start().await;
     for _ in 0..30 {
         assert_eq!(handle(&broker, &auth()).await.status, 503);
     }
@@ -143,15 +143,14 @@ async fn a_service_that_keeps_failing_is_left_alone_and_tried_again() {
 
 #[tokio::test]
 async fn a_service_that_comes_back_is_found_without_a_restart() {
-    let mut stand = Stand::alone().await;
-    let (listener, address) = crate::stand::listener().await;
-    drop(listener);
+    let mut stand = Stand::alone();
+    let (away, address) = crate::stand::away();
     stand.auth = address;
     let broker = stand.start().await;
     for _ in 0..30 {
         assert_eq!(handle(&broker, &auth()).await.status, 503);
     }
-    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let listener = away.listen(1024).unwrap();
     let denied = post(async || Answer::failed(StatusCode::UNAUTHORIZED, "Invalid credentials"));
     let routes = Router::new().route("/authenticate", denied);
     tokio::spawn(chassis::http::server::serve(listener, routes, CancellationToken::default()));

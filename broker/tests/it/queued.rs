@@ -28,7 +28,7 @@ pub(crate) async fn queue(broker: &Broker, name: &str) -> Response {
 
 #[tokio::test]
 async fn a_queued_log_is_a_persistent_cloud_event() {
-    let stand = Stand::empty().await;
+    let stand = Stand::empty();
     let broker = stand.start().await;
     let answer = queue(&broker, "queued").await;
     assert_eq!((answer.status, answer.message()), (202, "Queued: queued"), "{}", answer.body);
@@ -57,7 +57,7 @@ pub(crate) async fn queue_mail(broker: &Broker, more: &[(&str, &str)]) -> Respon
 
 #[tokio::test]
 async fn a_queued_mail_is_on_its_way_and_in_its_trail_under_the_same_id() {
-    let stand = Stand::empty().await;
+    let stand = Stand::empty();
     let broker = stand.start().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let keyed = [("idempotency-key", "order-17"), ("traceparent", trace), ("x-request-id", "mine")];
@@ -92,7 +92,7 @@ async fn a_queued_mail_is_on_its_way_and_in_its_trail_under_the_same_id() {
 
 #[tokio::test]
 async fn a_mail_that_no_queue_takes_is_not_accepted_and_the_queue_is_made_again() {
-    let stand = Stand::empty().await;
+    let stand = Stand::empty();
     let broker = stand.start().await;
     assert_eq!(queue_mail(&broker, &[]).await.status, 202);
     stand.delete(&stand.topology.mail_queue).await;
@@ -111,7 +111,7 @@ async fn a_mail_that_no_queue_takes_is_not_accepted_and_the_queue_is_made_again(
 
 #[tokio::test]
 async fn a_key_that_is_there_twice_is_refused() {
-    let broker = Stand::alone().await.start().await;
+    let broker = Stand::alone().start().await;
     let answer = queue_mail(&broker, &[("idempotency-key", "a")]).await;
     assert_eq!(answer.status, 503);
     let twice = queue_mail(&broker, &[("idempotency-key", "a"), ("idempotency-key", "b")]).await;
@@ -120,7 +120,7 @@ async fn a_key_that_is_there_twice_is_refused() {
 
 #[tokio::test]
 async fn log_ins_are_not_queued() {
-    let broker = Stand::alone().await.start().await;
+    let broker = Stand::alone().start().await;
     let headers = [("content-type", "application/json"), ("prefer", "respond-async")];
     let body = json!({"action": "auth", "auth": {"email": "a@b.c", "password": "p"}}).to_string();
     let url = format!("{}/handle", broker.url);

@@ -14,7 +14,7 @@ use lapin::options::{BasicGetOptions, QueueDeleteOptions};
 use lapin::{Connection, ConnectionProperties};
 use testkit::proxy::FaultProxy;
 use testkit::{Running, eventually, setting};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +25,19 @@ pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// An address at which nobody is.
-pub(crate) async fn nobody() -> SocketAddr {
-    listener().await.1
+/// An address that no other test gets, and at which nobody is before the socket listens.
+pub(crate) fn away() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// An address at which nobody is, nor will be while this process runs.
+pub(crate) fn nobody() -> SocketAddr {
+    let (socket, address) = away();
+    std::mem::forget(socket);
+    address
 }
 
 /// Serves `routes` as if it were another service.
@@ -87,13 +97,13 @@ pub(crate) struct Broker {
 
 impl Stand {
     /// Nobody anywhere but RabbitMQ.
-    pub(crate) async fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let namespace = testkit::namespace();
         Self {
-            auth: nobody().await,
-            mailer: nobody().await,
-            logger: nobody().await,
-            logger_http: nobody().await,
+            auth: nobody(),
+            mailer: nobody(),
+            logger: nobody(),
+            logger_http: nobody(),
             rabbitmq: setting("RABBITMQ_URL"),
             topology: Topology::within(&namespace),
             namespace,
@@ -101,8 +111,8 @@ impl Stand {
     }
 
     /// Nobody anywhere.
-    pub(crate) async fn alone() -> Self {
-        Self { rabbitmq: format!("amqp://{}", nobody().await), ..Self::empty().await }
+    pub(crate) fn alone() -> Self {
+        Self { rabbitmq: format!("amqp://{}", nobody()), ..Self::empty() }
     }
 
     /// Starts a broker.
@@ -131,7 +141,7 @@ impl Stand {
 impl Stand {
     /// Nobody anywhere but RabbitMQ, which is behind a proxy.
     pub(crate) async fn behind_proxy() -> (Self, FaultProxy) {
-        let mut stand = Self::empty().await;
+        let mut stand = Self::empty();
         let mut url = url::Url::parse(&stand.rabbitmq).unwrap();
         let upstream = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672));
         let proxy = FaultProxy::to(&upstream).await;

@@ -28,7 +28,7 @@ async fn with_logger(status: StatusCode) -> (Broker, UnboundedReceiver<(String, 
             Answer::failed(status, format!("the logger's words about {id}"))
         }
     };
-    let mut stand = Stand::alone().await;
+    let mut stand = Stand::alone();
     stand.logger_http = service(Router::new().route("/actions/{id}", get(show))).await;
     (stand.start().await, asked)
 }
@@ -102,7 +102,7 @@ async fn what_the_logger_refuses_is_passed_on_and_its_trouble_is_named() {
 
 #[tokio::test]
 async fn a_logger_that_is_away_is_named() {
-    let broker = Stand::alone().await.start().await;
+    let broker = Stand::alone().start().await;
     let answer = testkit::http::get(&format!("{}/actions/{ID}?wait=20s", broker.url)).await;
     assert_eq!(
         (answer.status, answer.message(), answer.header("retry-after")),
@@ -121,7 +121,7 @@ async fn who_waits_when_the_broker_stops_is_told_how_it_stands() {
         }
         Answer::ok(StatusCode::OK, "queued")
     };
-    let mut stand = Stand::alone().await;
+    let mut stand = Stand::alone();
     stand.logger_http = service(Router::new().route("/actions/{id}", get(show))).await;
     let broker = stand.start().await;
     let url = format!("{}/actions/{ID}?wait=60s", broker.url);

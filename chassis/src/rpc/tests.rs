@@ -11,7 +11,7 @@ use serde_json::{Map, json};
 use tarpc::ServerError;
 use tarpc::context::Context;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -222,9 +222,10 @@ async fn a_call_whose_connection_breaks_each_time_is_made_three_times() {
 #[tokio::test]
 async fn without_a_server_a_call_fails_fast_and_says_so() {
     let lifecycle = Lifecycle::default();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    // Bound, so that nobody else gets the port, and not listening.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
     let client = LoggerClient::start(vec![address.clone()], &lifecycle);
     assert_eq!(client.append(&context(), entry("a")).await, Err(RpcFailure::Down));
     let started = std::time::Instant::now();
