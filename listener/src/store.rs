@@ -109,15 +109,14 @@ impl<K: Keep> Store<K> {
         while let Some((mut part, chances)) = parts.pop() {
             match self.keep(&context, &mut part, chances, &mut dispositions).await {
                 Ended::Stored => {}
-                Ended::Suspect(why) if part.len() == 1 => {
-                    for (at, item) in part {
-                        dispositions[at] = self.fails_at(&context, &item, &batch[at], why.clone()).await;
-                    }
-                }
                 Ended::Suspect(why) => {
-                    tracing::warn!(count = part.len(), why, "the logger fails at a batch: it is divided");
-                    let half = part.split_off(part.len() / 2);
-                    parts.extend([(half, 1), (part, 1)]);
+                    if let [(at, item)] = part.as_slice() {
+                        dispositions[*at] = self.fails_at(&context, item, &batch[*at], why).await;
+                    } else {
+                        tracing::warn!(count = part.len(), why, "the logger fails at a batch: it is divided");
+                        let half = part.split_off(part.len() / 2);
+                        parts.extend([(half, 1), (part, 1)]);
+                    }
                 }
                 Ended::Stopped => break,
             }

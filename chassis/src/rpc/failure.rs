@@ -117,8 +117,9 @@ mod tests {
         use RpcFailure::*;
         assert!(BrokeOff.is_doubtful() && TooSlow.is_doubtful() && Nonsense("a panic".into()).is_doubtful());
         for failure in [Down, Open, Busy, Unavailable("MongoDB".into()), Refused("no".into()), Conflict] {
-            assert!(!failure.is_doubtful(), "{failure}");
+            assert!(!failure.is_doubtful() && !failure.is_slowness(), "{failure}");
         }
+        assert!(TooSlow.is_slowness() && !BrokeOff.is_slowness());
     }
 
     #[test]

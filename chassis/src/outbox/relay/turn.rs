@@ -169,7 +169,7 @@ mod tests {
         turns.tell();
         for _ in 0..2 {
             let turn = turns.wait().await;
-            assert_eq!(turn.window(), 3200);
+            assert_eq!((turn.most(), turn.window()), (100, 3200));
             turn.end(3200, 100);
         }
         // It has seen all that wait.
