@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::mailer::Mailer;
 
 /// How long anything may take that is to happen soon.
-pub(crate) const SOON: Duration = Duration::from_mins(1);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// How many messages a listener has in hand: as many as it takes before it knows how large they are.
 pub(crate) const PREFETCH: u32 = 32;
@@ -314,7 +314,12 @@ impl Stand {
 
     /// The letter of the message with this id, once it is kept.
     pub(crate) async fn letter(&self, message_id: &str) -> Letter {
-        eventually(SOON, "a dead letter", || async {
+        self.letter_within(SOON, message_id).await
+    }
+
+    /// The same, where the message has many attempts to fail at first.
+    pub(crate) async fn letter_within(&self, patience: Duration, message_id: &str) -> Letter {
+        eventually(patience, "a dead letter", || async {
             let letters = self.logger.letters();
             let wanted = letters.into_iter().find(|letter| letter.message_id.as_deref() == Some(message_id));
             wanted.ok_or_else(|| format!("{message_id} is not kept"))
