@@ -1,13 +1,12 @@
 //! What was queued can be followed to its end, and what died can be seen, mended and sent back.
 
 use e2e::catcher::{mail_to, mails_to};
+use e2e::publisher::publish;
 use e2e::system::{SOON, System, unique};
 use http::Method;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
+use testkit::eventually;
 use testkit::http::Response;
-use testkit::{eventually, setting};
 use uuid::Uuid;
 
 const ASYNC: (&str, &str) = ("prefer", "respond-async");
@@ -92,17 +91,9 @@ async fn a_direct_mail_has_a_trail() {
 #[tokio::test]
 async fn what_died_can_be_mended_and_sent_back_once() {
     let system = System::healthy().await;
-    let connection = Connection::connect(&setting("RABBITMQ_URL"), ConnectionProperties::default()).await;
-    let connection = connection.expect("RabbitMQ is there");
-    let channel = connection.create_channel().await.expect("a channel");
-    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
     let (id, name) = (Uuid::now_v7(), unique("mended"));
-    let properties = BasicProperties::default().with_message_id(id.to_string().into()).with_delivery_mode(2);
     let body = json!({"name": name}).to_string();
-    let options = BasicPublishOptions::default();
-    let sent =
-        channel.basic_publish("logs_topic".into(), "log.ERROR".into(), options, body.as_bytes(), properties);
-    sent.await.expect("it can be published").await.expect("and is confirmed");
+    publish("logs_topic", "log.ERROR", id, body.as_bytes()).await;
 
     let dead = letter(&system, &format!("action={id}")).await;
     assert_eq!((&dead["reason"], &dead["queue"]), (&json!("data is required"), &json!("switchboard.log")));
@@ -128,15 +119,9 @@ async fn what_died_can_be_mended_and_sent_back_once() {
 #[tokio::test]
 async fn a_broken_event_is_discarded_with_a_reason() {
     let system = System::healthy().await;
-    let connection = Connection::connect(&setting("RABBITMQ_URL"), ConnectionProperties::default()).await;
-    let channel = connection.expect("RabbitMQ is there").create_channel().await.expect("a channel");
     let id = Uuid::now_v7();
-    let properties = BasicProperties::default().with_message_id(id.to_string().into()).with_delivery_mode(2);
-    let options = BasicPublishOptions::default();
     // For the mail queue alone: the trail queue would have a letter of its own.
-    let sent =
-        channel.basic_publish("".into(), "switchboard.mail".into(), options, b"{\"id\":1}", properties);
-    sent.await.expect("it can be published").await.expect("it is");
+    publish("", "switchboard.mail", id, b"{\"id\":1}").await;
     let dead = letter(&system, &format!("action={id}&queue=switchboard.mail")).await;
     assert!(dead["reason"].as_str().unwrap_or_default().contains("not a CloudEvent"), "{dead}");
     let path = format!("/dead-letters/{}/discard", dead["id"].as_str().unwrap_or_default());

@@ -2,9 +2,11 @@
 
 use e2e::browser::Browser;
 use e2e::catcher::mail_to;
-use e2e::system::{System, unique};
+use e2e::publisher::publish;
+use e2e::system::{SOON, System, unique};
 use serde_json::json;
-use testkit::setting;
+use testkit::{eventually, setting};
+use uuid::Uuid;
 
 async fn console() -> (System, Browser) {
     let system = System::healthy().await;
@@ -97,4 +99,89 @@ async fn what_the_broker_refuses_is_shown() {
     }
     no_mistakes(&browser).await;
     browser.close().await;
+}
+
+#[tokio::test]
+async fn what_was_queued_is_followed_to_its_end() {
+    let (_, browser) = console().await;
+    let to = format!("{}@example.com", unique("trail"));
+    let mail = json!({"action": "mail", "mail": {"to": to, "subject": "From the page", "message": "Later"}});
+    browser.click("#action-mail").await;
+    browser.write("#payload", &mail.to_string()).await;
+    browser.click("#async").await;
+    send(&browser, "202").await;
+    browser.text("#trail-state", |state| state == "done").await;
+    let trail = browser.text("#trail", |_| true).await;
+    let mut at = 0;
+    for step in ["1 attempt", "queued", "broker", "delivered", "mailer, attempt 1", "done"] {
+        let found = trail[at..].find(step);
+        at += found.unwrap_or_else(|| panic!("{step} is missing: {trail}"));
+    }
+    assert_eq!(mail_to(&to).await.subject, "From the page");
+    no_mistakes(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_found_by_its_action_mended_and_replayed() {
+    let (system, browser) = console().await;
+    let (id, name) = (Uuid::now_v7(), unique("mended"));
+    publish("logs_topic", "log.ERROR", id, json!({"name": name}).to_string().as_bytes()).await;
+
+    browser.open(&format!("{}#dead-letters/{id}", setting("FRONTEND_URL"))).await;
+    listed(&browser, "data is required", 1).await;
+    browser.text("#letter-reason", |reason| reason == "data is required").await;
+    browser.text("#letter", |text| text.contains(&id.to_string()) && text.contains("switchboard.log")).await;
+    browser.write("#letter-body", &json!({"name": name, "data": "mended"}).to_string()).await;
+    browser.text("#letter-edited", |text| text.starts_with("edited")).await;
+    browser.click("#letter-replay").await;
+    browser.text("#letter-state", |state| state == "replayed").await;
+    browser.text("#trail-state", |state| state == "done").await;
+    browser.text("#letters-note", |text| text == "No letter is dead and fits.").await;
+    assert_eq!(system.entry(&name).await["data"], "mended");
+    no_mistakes(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_discarded_one_and_many_with_a_reason() {
+    let (_, browser) = console().await;
+    // It is in the reason, as what was found instead of an event.
+    let name = unique("no-event");
+    for _ in 0..3 {
+        publish("", "switchboard.mail", Uuid::now_v7(), json!(name).to_string().as_bytes()).await;
+    }
+    browser.open(&format!("{}#dead-letters", setting("FRONTEND_URL"))).await;
+    browser.write("#letters-text", &name).await;
+    listed(&browser, &name, 3).await;
+    browser.text("#letter-reason", |reason| reason.contains(&name)).await;
+
+    browser.click("#letter-discard").await;
+    browser.text("#letter-note", |text| text.starts_with("Say why")).await;
+    browser.write("#letter-why", "a test").await;
+    browser.click("#letter-discard").await;
+    browser.text("#letter-state", |state| state == "discarded").await;
+    browser.text("#letter", |text| text.contains("a test")).await;
+
+    listed(&browser, &name, 2).await;
+    browser.click("#letters-all").await;
+    browser.text("#letters-selected", |text| text == "2 letters:").await;
+    browser.click("#letters-discard").await;
+    browser.text("#letters-note", |text| text.starts_with("Say why")).await;
+    browser.write("#letters-reason", "more tests").await;
+    browser.click("#letters-discard").await;
+    browser.text("#letters-note", |text| text == "Discarded: 2 of 2").await;
+    listed(&browser, &name, 0).await;
+    no_mistakes(&browser).await;
+    browser.close().await;
+}
+
+/// Looks again until so many letters with this reason are listed: a message takes its time to die.
+async fn listed(browser: &Browser, reason: &str, many: usize) {
+    eventually(SOON, reason, || async {
+        browser.click("#letters-filter button").await;
+        let list = browser.shown("#letters").await.unwrap_or_default();
+        if list.matches(reason).count() == many { Ok(()) } else { Err(list) }
+    })
+    .await;
 }

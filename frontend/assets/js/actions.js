@@ -59,6 +59,7 @@ export const actions = [
       },
     }),
     way: ["browser", "broker", "mailer", "mail server"],
+    asyncWay: ["browser", "broker", "RabbitMQ", "listener", "mailer", "mail server"],
     mailPage: true,
   },
 ];

@@ -1,4 +1,5 @@
-// Talks to the broker: sends one request and tells what became of it, and asks for the system's health.
+// Talks to the broker: sends one request and tells what became of it, and asks what the broker knows: the system's
+// health, trails, dead letters.
 
 import { brokerUrl } from "./settings.js";
 import { valueOf } from "./json.js";
@@ -8,6 +9,8 @@ import { newTrace, traceIdOf } from "./trace.js";
 const PATIENCE = 30_000;
 /** How long the broker may take to say how the system is. */
 const HEALTH_PATIENCE = 8_000;
+/** How long it may take with a question, beyond what it is asked to wait. */
+const QUESTION_PATIENCE = 15_000;
 /** The headers of an answer that the broker shows to a page of another origin. */
 const SHOWN = ["content-type", "location", "preference-applied", "retry-after", "traceparent", "x-request-id"];
 
@@ -27,6 +30,7 @@ const SHOWN = ["content-type", "location", "preference-applied", "retry-after", 
  * @property {{status: number, reason: string, headers: [string, string][], text: string, reply: any}} [answer]
  * @property {string|null} [requestId]  As answered.
  * @property {"unreachable"|"refused"|"late"} [failure] Why there is no answer.
+ * @property {import("./trail.js").Trail} [trail] Of what was accepted, where there is one.
  */
 
 /** A request that is about to be sent. @returns {Exchange} */
@@ -79,6 +83,12 @@ export async function send(exchange, cancelled) {
   exchange.milliseconds = performance.now() - started;
 }
 
+/** The id of the action whose trail the system keeps, if there is one: of what is queued, and of each mail. */
+export function trailId({ action, answer }) {
+  const kept = action.mailPage || answer?.headers.some(([name]) => name === "location");
+  return answer?.status === 202 && kept ? answer.reply?.id : undefined;
+}
+
 /**
  * Why there was no answer. A browser does not say; but a request whose answer the page does not ask to read
  * fails only when nothing answers at that address.
@@ -107,6 +117,30 @@ export async function health() {
     return services.filter((service) => typeof service?.name === "string");
   } catch {
     return null;
+  }
+}
+
+/**
+ * What the broker says to a question, or to a decision where there is a body. Never throws.
+ * @param {string} path Below the broker's address.
+ * @param {object} [body] Posted as JSON.
+ * @returns {Promise<{ok: boolean, status: number, message: string, data?: any}>} `status` 0: there was no answer.
+ */
+export async function ask(path, body) {
+  try {
+    const response = await fetch(`${brokerUrl}${path}`, {
+      method: body ? "POST" : "GET",
+      headers: body ? { "content-type": "application/json" } : {},
+      body: body && JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
+      signal: AbortSignal.timeout(QUESTION_PATIENCE),
+    });
+    const reply = valueOf(await response.text());
+    const message = reply?.message ?? `${response.status} ${reasonOf(response.status)}`;
+    return { ok: response.ok, status: response.status, message, data: reply?.data };
+  } catch {
+    return { ok: false, status: 0, message: `No answer from the broker at ${brokerUrl}.` };
   }
 }
 

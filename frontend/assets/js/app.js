@@ -1,6 +1,8 @@
 // Where the console begins: it joins the parts of the page to each other.
 //
 //   composer.js --a request--> api.js --an exchange--> exchange.js (shows it), history.js (keeps it)
+//   trail.js    --until the action is at its end--> api.js
+//   letters.js, letter.js (the dead letters) --when they are looked at--> api.js
 //   health.js   --every few seconds--> api.js
 //
 // Each part draws its own piece of the page and knows nothing of the others.
@@ -11,14 +13,17 @@ import { byId } from "./dom.js";
 import * as exchangeView from "./exchange.js";
 import * as health from "./health.js";
 import * as history from "./history.js";
+import * as letters from "./letters.js";
 import { mailPageUrl } from "./settings.js";
+import * as trail from "./trail.js";
+import * as views from "./views.js";
 
 let shown = null;
 let underWay = null;
 
 function show(exchange) {
   shown = exchange;
-  exchangeView.show(exchange, editAgain);
+  exchangeView.show(exchange, editAgain, follow);
   history.mark(exchange);
 }
 
@@ -41,9 +46,23 @@ async function send(action, body, async) {
   else history.render();
   exchangeView.announce(exchange);
   if (exchange.state === "failed" || exchange.answer?.status >= 500) health.ask();
+  if (api.trailId(exchange)) await follow(exchange);
+}
+
+/** Follows the trail of what was asked for, as long as it is looked at. */
+async function follow(exchange) {
+  const wanted = () => shown === exchange;
+  const changed = (now) => {
+    exchange.trail = now;
+    if (wanted()) exchangeView.showTrail(exchange, follow);
+  };
+  const last = await trail.follow(api.trailId(exchange), changed, wanted);
+  if (wanted()) exchangeView.say(trail.spoken(last));
 }
 
 byId("mail-page").href = mailPageUrl;
 history.start(show);
 composer.start(send, () => underWay?.abort());
 health.start();
+letters.start();
+views.start({ "dead-letters": letters.show });

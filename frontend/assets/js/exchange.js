@@ -5,6 +5,7 @@ import { curlOf } from "./curl.js";
 import { byId, h, icon } from "./dom.js";
 import { failureOf } from "./failure.js";
 import { layOut } from "./json.js";
+import { draw } from "./trail.js";
 import { clockTime, duration, size, toneOf } from "./words.js";
 import { mailPageUrl } from "./settings.js";
 
@@ -15,15 +16,28 @@ const spoken = byId("spoken");
  * Shows an exchange.
  * @param {import("./api.js").Exchange} exchange
  * @param {(exchange: import("./api.js").Exchange) => void} edit Puts it into the editor again.
+ * @param {(exchange: import("./api.js").Exchange) => void} follow Follows its trail anew.
  */
-export function show(exchange, edit) {
+export function show(exchange, edit, follow) {
   place.dataset.state = exchange.state;
   place.replaceChildren(
     summary(exchange, edit),
     ids(exchange),
     h("div", { class: "sides" }, sent(exchange), received(exchange)),
+    h("div", { id: "exchange-trail" }),
     command(exchange),
   );
+  showTrail(exchange, follow);
+}
+
+/** Shows what is known of its trail by now, and leaves the rest as it is. */
+export function showTrail(exchange, follow) {
+  if (exchange.trail) byId("exchange-trail").replaceChildren(draw(exchange.trail, () => follow(exchange)));
+}
+
+/** Says to a screen reader what became of a trail. */
+export function say(words) {
+  spoken.textContent = words;
 }
 
 /** Says to a screen reader what came of a request. */

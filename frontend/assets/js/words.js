@@ -17,6 +17,12 @@ export function size(text) {
 /** The time of day, to the second, as this browser's language has it. */
 export const clockTime = (date) => date.toLocaleTimeString();
 
+/** The day and the time of day, as this browser's language has them. */
+export const dayTime = (date) => date.toLocaleString();
+
+/** `1 letter`, `3 letters`. */
+export const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
 /** How an exchange went, for its colour: `good`, `bad` (the request), `broken` (the system), `waiting`. */
 export function toneOf({ state, answer }) {
   if (state === "pending" || state === "cancelled") return "waiting";

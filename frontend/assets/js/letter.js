@@ -1,0 +1,137 @@
+// One dead letter: why it died, what is in it, and what is to become of it.
+
+import { ask } from "./api.js";
+import { copyButton } from "./clipboard.js";
+import { byId, h, icon } from "./dom.js";
+import { layOutText, problemOf } from "./json.js";
+import * as trail from "./trail.js";
+import { dayTime } from "./words.js";
+
+/** What to say to somebody who gives no reason. */
+export const WHY = "Say why it is not needed: whoever looks later wants to know.";
+
+const place = byId("letter");
+const spoken = byId("letter-spoken");
+
+let decided = () => {};
+let shown = null;
+
+/** Starts the view of one letter; `onDecided` is called when something has become of it. */
+export function start(onDecided) {
+  decided = onDecided;
+}
+
+/** Shows the letter with this id, or none. The one that is shown stays, with what somebody has typed. */
+export async function show(id) {
+  if (id !== null && id === shown?.id) return;
+  shown = { id };
+  if (id === null) {
+    place.replaceChildren(h("p", { class: "quiet nothing" }, "Choose a letter to see why it died and what is in it."));
+    return;
+  }
+  // The list has only the beginning of a long body.
+  const { ok, message, data } = await ask(`/dead-letters/${id}`);
+  if (shown.id !== id) return;
+  if (ok) draw(data);
+  else place.replaceChildren(h("p", { class: "quiet nothing" }, message));
+}
+
+function draw(letter) {
+  shown = letter;
+  place.replaceChildren(
+    h("header", { class: `summary tone-${letter.state === "dead" ? "broken" : "waiting"}` },
+      h("div", { class: "outcome" },
+        h("span", { class: "status", id: "letter-state" }, letter.state),
+        h("p", { class: "message", id: "letter-reason" }, letter.reason)),
+      h("div", { class: "facts" },
+        h("span", { class: "fact" }, icon("clock"), dayTime(new Date(letter.died_at))))),
+    facts(letter),
+    letter.state === "dead" ? decisions(letter) : outcome(letter),
+    h("div", { id: "letter-trail" }),
+  );
+  if (letter.action) trailOf(letter);
+}
+
+function facts(letter) {
+  const row = (label, value, what) =>
+    value !== null && value !== undefined &&
+    h("div", { class: "id" }, h("dt", {}, label), h("dd", {}, h("code", {}, String(value)), what && copyButton(String(value), what)));
+  return h("dl", { class: "ids" },
+    row("Letter", letter.id, "the letter's id"),
+    row("Action", letter.action, "the action's id"),
+    row("Queue", letter.queue),
+    row("Exchange", letter.exchange === "" ? null : letter.exchange),
+    row("Routing key", letter.routing_key),
+    row("Attempts", letter.attempts),
+    row("Message id", letter.message_id === letter.action ? null : letter.message_id),
+    row("Content type", letter.content_type),
+    row("Trace", letter.traceparent),
+  );
+}
+
+/** What became of a letter that is not dead any more. */
+function outcome({ state, decided_at, decided_why, body }) {
+  return h("div", { class: "side" },
+    h("p", { class: "hint" }, `It was ${state} at ${dayTime(new Date(decided_at))}`, decided_why ? `: ${decided_why}` : "."),
+    h("pre", { class: "body", tabindex: "0", "aria-label": "Body" }, h("code", {}, layOutText(body))));
+}
+
+/** The body, to be edited, and the two buttons. */
+function decisions(letter) {
+  const { body, encoding, truncated } = letter;
+  const isText = encoding === "text";
+  const editor = h("textarea", { id: "letter-body", spellcheck: "false", autocapitalize: "off", autocomplete: "off", readonly: !isText });
+  editor.value = isText ? layOutText(body) : body;
+  // As the browser gives it back: it may write the ends of lines another way.
+  const own = editor.value;
+  editor.rows = Math.min(24, Math.max(6, own.split("\n").length + 1));
+  const note = h("p", { class: "note", role: "status", id: "letter-note" });
+  const edited = h("span", { class: "quiet", id: "letter-edited" });
+  const reason = h("input", { type: "text", id: "letter-why", maxlength: 255, placeholder: "why it is not needed", "aria-label": "Why the letter is not needed" });
+  const replay = h("button", { type: "button", class: "button primary", id: "letter-replay" }, icon("replay"), "Replay");
+  const discard = h("button", { type: "submit", class: "button", id: "letter-discard" }, icon("discard"), "Discard");
+
+  editor.addEventListener("input", () => {
+    const changed = editor.value !== own;
+    edited.textContent = changed ? "edited: replayed as it stands here" : "";
+    const problem = changed ? problemOf(editor.value) : null;
+    note.textContent = problem === null ? "" : `Not JSON: ${problem}. It is replayed as it stands.`;
+  });
+  const decide = async (what, body) => {
+    for (const button of [replay, discard]) button.disabled = true;
+    const { ok, message } = await ask(`/dead-letters/${letter.id}/${what}`, body);
+    for (const button of [replay, discard]) button.disabled = false;
+    if (shown !== letter) return;
+    note.textContent = ok ? "" : message;
+    if (!ok) return;
+    spoken.textContent = what === "replay" ? message : `Discarded: ${letter.id}`;
+    const now = await ask(`/dead-letters/${letter.id}`);
+    if (now.ok && shown === letter) draw(now.data);
+    decided();
+  };
+  replay.addEventListener("click", () => decide("replay", editor.value === own ? {} : { body: editor.value }));
+  const form = h("form", { class: "decide", novalidate: true }, replay, reason, discard);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const why = reason.value.trim();
+    if (why === "") {
+      note.textContent = WHY;
+      return reason.focus();
+    }
+    decide("discard", { reason: why });
+  });
+  return h("div", { class: "side" },
+    h("h3", {}, h("label", { for: "letter-body" }, "Body"), edited),
+    !isText && h("p", { class: "hint" }, "It is not text: it is shown in base64, and can be replayed as it is."),
+    truncated && h("p", { class: "hint" }, "Its end is missing: it can be replayed only with another body."),
+    editor, note, form);
+}
+
+/** The trail of the letter's action, below it. */
+function trailOf(letter) {
+  const wanted = () => shown === letter;
+  const changed = (known) => {
+    if (wanted()) byId("letter-trail").replaceChildren(trail.draw(known, () => trailOf(letter), false));
+  };
+  return trail.follow(letter.action, changed, wanted);
+}

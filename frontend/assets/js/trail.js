@@ -1,0 +1,90 @@
+// The trail of an action: what became of it after the answer, step by step, as the logger keeps it.
+
+import { ask } from "./api.js";
+import { h, icon } from "./dom.js";
+import { clockTime, count, dayTime, duration } from "./words.js";
+
+/** How long one question waits for the end. */
+const WAIT = "2s";
+/** How long a trail is followed, in milliseconds. Whoever wants to know more asks again. */
+const FOLLOWED = 120_000;
+/** How long to wait after a question that was not answered. */
+const PAUSE = 1_000;
+
+/**
+ * A trail, as far as it is known.
+ * @typedef {object} Trail
+ * @property {string} id      Of the action.
+ * @property {boolean} asking Whether it is being followed.
+ * @property {any} [known]    The `data` of `GET /actions/{id}`.
+ * @property {string} [why]   Why nothing is known.
+ */
+
+/**
+ * Follows the trail of the action `id` until it is at its end; `changed` is called whenever something new is known.
+ * @param {string} id
+ * @param {(trail: Trail) => void} changed
+ * @param {() => boolean} wanted Whether somebody still looks at it.
+ * @returns {Promise<Trail>}
+ */
+export async function follow(id, changed, wanted) {
+  const trail = { id, asking: true };
+  changed(trail);
+  for (const end = Date.now() + FOLLOWED; Date.now() < end && wanted(); ) {
+    const { ok, status, message, data } = await ask(`/actions/${id}?wait=${WAIT}`);
+    const before = JSON.stringify([trail.known, trail.why]);
+    if (ok) Object.assign(trail, { known: data, why: undefined });
+    // A queued log is not known until it is stored, or has failed once.
+    else trail.why = status === 404 ? "Nothing is known of it yet." : message;
+    if (ok && isFinal(data.state)) break;
+    if (JSON.stringify([trail.known, trail.why]) !== before) changed(trail);
+    if (!ok) await new Promise((resume) => setTimeout(resume, PAUSE));
+  }
+  trail.asking = false;
+  changed(trail);
+  return trail;
+}
+
+const isFinal = (state) => state === "done" || state === "dead";
+
+/** How a state is coloured. */
+const toneOf = (state) => ({ done: "good", dead: "broken", retrying: "bad" })[state] ?? "waiting";
+
+/**
+ * Draws a trail.
+ * @param {Trail} trail
+ * @param {() => void} again Follows it anew.
+ * @param {boolean} linked Whether to say where its dead letter is.
+ */
+export function draw(trail, again, linked = true) {
+  const { known, why, asking } = trail;
+  const state = known?.state ?? (asking ? "waiting" : "unknown");
+  return h(
+    "section",
+    { class: "trail", id: "trail", "aria-label": "Trail" },
+    h("h3", {},
+      h("span", {}, "Trail ", h("span", { class: `badge state tone-${toneOf(state)}`, id: "trail-state" }, state)),
+      h("span", { class: "quiet" }, known?.attempts > 0 && count(known.attempts, "attempt", "attempts")),
+    ),
+    known && h("ol", { class: "steps" }, known.steps.map((step) => drawStep(step, new Date(known.steps[0].at)))),
+    why && h("p", { class: "quiet", id: "trail-why" }, why),
+    asking && h("div", { class: "pulse" }),
+    !asking && !isFinal(state) &&
+      h("button", { type: "button", class: "button small", id: "trail-again", onclick: again }, icon("clock"), "Look again"),
+    linked && known?.steps.at(-1)?.kind === "dead" &&
+      h("p", { class: "hint" }, h("a", { href: `#dead-letters/${trail.id}`, id: "trail-letter" }, "Look at its dead letter"), "."),
+  );
+}
+
+function drawStep({ kind, service, at, attempt, why, due }, start) {
+  const time = new Date(at);
+  return h("li", { class: `step tone-${toneOf(kind === "failed" ? "dead" : kind === "deferred" ? "retrying" : kind)}` },
+    h("time", { datetime: at, title: dayTime(time) }, time - start === 0 ? clockTime(time) : `+ ${duration(time - start)}`),
+    h("span", { class: "kind" }, kind),
+    h("span", { class: "quiet" }, [service, attempt && `attempt ${attempt}`, due && `due ${clockTime(new Date(due))}`].filter(Boolean).join(", ")),
+    why && h("p", { class: "why" }, why),
+  );
+}
+
+/** What to say of a trail to somebody who does not see it. */
+export const spoken = ({ known, why }) => (known ? `The action is ${known.state}.` : (why ?? ""));
