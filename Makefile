@@ -48,7 +48,7 @@ test-compose: ## the system in containers: the journeys, replicas, faults; KEEP=
 test-pods: ## the pods of k8s/overlays/dev in Podman: the journeys, faults; ARGS='up test': some parts
 	@dev/test-pods $(ARGS)
 
-check: ## format, lints, docs, unused dependencies, the import rule, names of metrics, the shell scripts
+check: ## format, lints, docs, unused dependencies, the import rule, names of metrics and settings, the shell scripts
 	@dev/check
 
 k8s-check: ## the Kubernetes manifests: schemas, policy, hops; and the Dockerfile

@@ -33,6 +33,9 @@ pub struct Letter {
     pub attempts: u32,
     /// When it was given up.
     pub died_at: DateTime<Utc>,
+    /// When its publisher says that it was published.
+    #[serde(default)]
+    pub published_at: Option<DateTime<Utc>>,
     /// The id that its publisher gave it.
     pub message_id: Option<String>,
     /// Its content type.

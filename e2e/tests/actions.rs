@@ -109,7 +109,8 @@ async fn what_died_can_be_mended_and_sent_back_once() {
         (&entry["id"], &entry["level"], &entry["data"]),
         (&json!(id), &json!("error"), &json!("mended"))
     );
-    trail(&system, &format!("/actions/{id}"), "done").await;
+    let done = trail(&system, &format!("/actions/{id}"), "done").await;
+    assert_eq!(kinds(&done), ["queued", "dead", "replayed", "done"]);
     for (path, body) in [("replay", json!({})), ("discard", json!({"reason": "late"}))] {
         let answer = post(&system, &format!("{letter}/{path}"), &body).await;
         assert_eq!(answer.status, 409, "{answer:?}");

@@ -136,7 +136,7 @@ async fn a_dead_letter_is_found_by_its_action_mended_and_replayed() {
     browser.text("#letter-edited", |text| text.starts_with("edited")).await;
     browser.click("#letter-replay").await;
     browser.text("#letter-state", |state| state == "replayed").await;
-    browser.text("#trail-state", |state| state == "done").await;
+    browser.text("#letter-trail-state", |state| state == "done").await;
     browser.text("#letters-note", |text| text == "No letter is dead and fits.").await;
     assert_eq!(system.entry(&name).await["data"], "mended");
     no_mistakes(&browser).await;
@@ -172,6 +172,7 @@ async fn dead_letters_are_discarded_one_and_many_with_a_reason() {
     browser.click("#letters-discard").await;
     browser.text("#letters-note", |text| text == "Discarded: 2 of 2").await;
     listed(&browser, &name, 0).await;
+    browser.text("#letters-note", |text| text == "No letter is dead and fits.").await;
     no_mistakes(&browser).await;
     browser.close().await;
 }
@@ -180,7 +181,7 @@ async fn dead_letters_are_discarded_one_and_many_with_a_reason() {
 async fn listed(browser: &Browser, reason: &str, many: usize) {
     eventually(SOON, reason, || async {
         browser.click("#letters-filter button").await;
-        let list = browser.shown("#letters").await.unwrap_or_default();
+        let list = browser.text("#letters:not([aria-busy])", |_| true).await;
         if list.matches(reason).count() == many { Ok(()) } else { Err(list) }
     })
     .await;

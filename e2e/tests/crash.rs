@@ -33,6 +33,7 @@ const POINTS: [(&str, &[(&str, u32)]); 7] = [
             ("replay: published", 1),
             ("broker: to log", 1),
             ("broker: logged", 1),
+            ("broker: to mail", 1),
             ("broker: mailed", 1),
         ],
     ),
@@ -173,33 +174,43 @@ impl Stand {
         Round { name, ids }
     }
 
-    /// Waits for the dead letter of a mail that is refused for good, and replays it to somebody who is there.
-    async fn replay(&self, id: Uuid) {
-        let letter = eventually(DONE, "the dead letter", || async {
+    /// The dead letter of a mail that is refused for good, once it is there.
+    async fn letter(&self, id: Uuid) -> Value {
+        eventually(DONE, "the dead letter", || async {
             let answer = self.system.get("broker", &format!("/dead-letters?action={id}")).await?;
             let letter = answer.body["data"]["letters"][0].clone();
             if letter.is_object() { Ok(letter) } else { Err(answer.body.to_string()) }
         })
-        .await;
+        .await
+    }
+
+    /// Waits for the dead letter of a mail, and replays it to somebody who is there.
+    async fn replay(&self, id: Uuid) {
+        let letter = self.letter(id).await;
         let mut event: Value = serde_json::from_str(letter["body"].as_str().unwrap()).unwrap();
         event["data"]["to"] = json!(["found@example.com"]);
-        let path = format!("/dead-letters/{}/replay", letter["id"].as_str().unwrap());
-        eventually(DONE, "the replay", || async {
-            let answer = self.system.post("broker", &path, &json!({"body": event})).await?;
+        self.decide(&letter, "replay", &json!({"body": event})).await;
+    }
+
+    /// Asks for something to become of a letter until it has.
+    async fn decide(&self, letter: &Value, what: &str, body: &Value) {
+        let path = format!("/dead-letters/{}/{what}", letter["id"].as_str().unwrap());
+        eventually(DONE, what, || async {
+            let answer = self.system.post("broker", &path, body).await?;
             match answer.status {
-                // 409: it was replayed by the call before, whose answer was lost.
-                202 | 409 => Ok(()),
+                // 409: it was done by the call before, whose answer was lost.
+                200 | 202 | 409 => Ok(()),
                 status => Err(format!("{status}: {}", answer.message())),
             }
         })
         .await;
     }
 
-    /// Its trail says so.
-    async fn is_told_to_be_replayed(&self, id: Uuid) {
+    /// The trail of an action says that this became of its letter.
+    async fn is_told(&self, id: Uuid, decided: &str) {
         let answer = self.system.get("broker", &format!("/actions/{id}")).await.unwrap();
         let steps = answer.body["data"]["steps"].as_array().unwrap();
-        assert!(steps.iter().any(|step| step["kind"] == "replayed"), "{}", answer.body);
+        assert!(steps.iter().any(|step| step["kind"] == decided), "{}", answer.body);
     }
 
     /// Waits until these are done, as their trails say.
@@ -236,7 +247,7 @@ impl Stand {
         let (round, again) = tokio::join!(self.round(&tag), self.died(doomed, point));
         self.running.insert(victim, again);
         self.are_done(&round.ids).await;
-        self.is_told_to_be_replayed(round.ids[5]).await;
+        self.is_told(round.ids[5], "replayed").await;
         self.logs.push(round.name);
         // Nobody can know of a mail whose sender died between its end and the record.
         let most = if victim == "mailer" && !BEFORE_HAND_OVER.contains(&(point, at)) { 2 } else { 1 };
@@ -311,6 +322,23 @@ async fn the_listener_may_die_anywhere() {
 #[tokio::test]
 async fn the_logger_may_die_anywhere() {
     each_point("logger", "logger").await;
+}
+
+#[tokio::test]
+async fn the_logger_may_die_while_a_letter_is_discarded() {
+    let mut stand = Stand::start().await;
+    let mail = json!({"to": "refused@example.com", "subject": "s", "message": "m"});
+    let id = stand.ask("unwanted".to_owned(), true, "mail", mail).await;
+    let letter = stand.letter(id).await;
+    let point = "logger: decided";
+    let doomed = stand.dooms("logger", point, 1).await;
+    let reason = json!({"reason": "nobody is there"});
+    let ((), again) = tokio::join!(stand.decide(&letter, "discard", &reason), stand.died(doomed, point));
+    stand.running.insert("logger", again);
+    stand.is_told(id, "discarded").await;
+    // Nothing was sent.
+    stand.has_one_effect_each().await;
+    stand.stop().await;
 }
 
 #[tokio::test]

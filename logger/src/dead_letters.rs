@@ -44,6 +44,8 @@ const SERVICE: &str = "logger";
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// How many are counted: more are as bad.
 const MOST: u64 = 10_000;
+/// How many letters of one action are told of: one that was replayed may die again.
+const TOLD: i64 = 20;
 
 /// Which letters. All of it must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,17 +133,15 @@ impl DeadLetters {
         Ok(document.and_then(|document| readable(&document, decode)))
     }
 
-    /// What the newest letter of an action says of it, as steps. A step of the trail that died says nothing of the
-    /// action that it was about.
+    /// What the letters of an action say of it, as steps: the newest, where there are very many. A step of the trail that
+    /// died says nothing of the action that it was about.
     pub async fn told(&self, action: Uuid) -> Result<Vec<Step>, ReadError> {
         let queue = doc! { "$not": { "$regex": format!("{TRAIL}$") } };
         let found = self.letters.find(doc! { "action": binary(action), "queue": queue });
-        let found = found.sort(doc! { DIED_AT: -1, "_id": -1 }).limit(1).projection(summary());
-        let newest = read::all(found).await?;
-        let newest = newest.iter().find_map(|document| readable(document, decode_summary));
-        Ok(newest
-            .map(|kept| [death(&kept), decision(&kept)].into_iter().flatten().collect())
-            .unwrap_or_default())
+        let found = found.sort(doc! { DIED_AT: -1, "_id": -1 }).limit(TOLD).projection(summary());
+        let letters = read::all(found).await?;
+        let letters = letters.iter().filter_map(|document| readable(document, decode_summary));
+        Ok(letters.flat_map(|kept| [death(&kept), decision(&kept)]).flatten().collect())
     }
 
     /// Decides about a letter that is dead: of several who do so at a time, one.

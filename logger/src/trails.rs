@@ -1,6 +1,6 @@
 //! The trail of an action, from wherever something is known of it: its steps, its log entry, its dead letter.
 //!
-//! A mail has steps. Of a log there is one for each attempt that failed: what became of it is seen in the log itself, or in
+//! A mail has steps. Of a log there is one for each attempt that failed: what became of it is seen in the log itself, and in
 //! the dead letters.
 
 use std::sync::Arc;
@@ -51,9 +51,8 @@ impl Trails {
         let mut steps = self.steps.of(id).await?;
         if steps.iter().all(|step| step.name == LOG) {
             let document = read::one(&self.entries, id).await?;
-            let logged = document.and_then(|document| readable(&document, logged));
-            let logged = if let Some(steps) = logged { steps } else { self.letters.told(id).await? };
-            steps.extend(logged);
+            steps.extend(document.and_then(|document| readable(&document, logged)).into_iter().flatten());
+            steps.extend(self.letters.told(id).await?);
         }
         Ok(Trail::of(id, steps))
     }

@@ -1,5 +1,5 @@
-//! Faults on the wire: a TCP proxy that keeps its port and can cut, stall, slow or restore what goes through it, or lose
-//! the server's side of it.
+//! Faults on the wire: a TCP proxy that keeps its port and can cut, stall, slow or restore what goes through it, keep back
+//! what the server says, or lose the server's side of it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ enum Fault {
     Cut,
     /// Connections stay and new ones are taken, but nothing passes: a black hole.
     Stall,
+    /// What the client sends arrives, and nothing comes back.
+    Mute,
     /// So many bytes pass at a time, and after them a pause, in each direction: a slow peer.
     Trickle { bytes: usize, pause: Duration },
     /// The server's side of every connection is gone, and the client never hears of it: half-open. New ones are taken,
@@ -83,6 +85,11 @@ impl FaultProxy {
         self.fault.send_replace(Fault::Stall);
     }
 
+    /// Lets what the client sends pass, and keeps back what the server says.
+    pub fn mute(&self) {
+        self.fault.send_replace(Fault::Mute);
+    }
+
     /// Lets so many bytes pass at a time, with a pause after them, in each direction: everything arrives, and late.
     ///
     /// # Panics
@@ -132,7 +139,7 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, fault: watch::Receiv
 
 /// Carries one connection until it ends.
 async fn connect(client: &mut TcpStream, upstream: SocketAddr, mut fault: watch::Receiver<Fault>) {
-    if pace(&mut fault).await.is_none() {
+    if pace(&mut fault, Way::Up).await.is_none() {
         return;
     }
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
@@ -140,24 +147,37 @@ async fn connect(client: &mut TcpStream, upstream: SocketAddr, mut fault: watch:
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let (up, down) = (fault.clone(), fault);
-    tokio::join!(copy(&mut from_client, &mut to_server, up), copy(&mut from_server, &mut to_client, down));
+    tokio::join!(
+        copy(&mut from_client, &mut to_server, up, Way::Up),
+        copy(&mut from_server, &mut to_client, down, Way::Down)
+    );
 }
 
-/// How many bytes may pass now, and how long is to be waited after them; waits while stalled. `None` once it is broken.
-async fn pace(fault: &mut watch::Receiver<Fault>) -> Option<(usize, Duration)> {
-    match *fault.wait_for(|fault| *fault != Fault::Stall).await.ok()? {
-        Fault::None => Some((usize::MAX, Duration::ZERO)),
+/// Where bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// To the server.
+    Up,
+    /// To the client.
+    Down,
+}
+
+/// How many bytes may pass now, and how long is to be waited after them; waits while nothing may. `None` once it is broken.
+async fn pace(fault: &mut watch::Receiver<Fault>, way: Way) -> Option<(usize, Duration)> {
+    let passes = |fault: &Fault| *fault != Fault::Stall && (*fault != Fault::Mute || way == Way::Up);
+    match *fault.wait_for(passes).await.ok()? {
+        Fault::None | Fault::Mute => Some((usize::MAX, Duration::ZERO)),
         Fault::Trickle { bytes, pause } => Some((bytes, pause)),
         Fault::Cut | Fault::Stall | Fault::Halve => None,
     }
 }
 
-async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, mut fault: watch::Receiver<Fault>) {
+async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, mut fault: watch::Receiver<Fault>, way: Way) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         let mut left = &buffer[..read];
         while !left.is_empty() {
-            let Some((bytes, pause)) = pace(&mut fault).await else { return };
+            let Some((bytes, pause)) = pace(&mut fault, way).await else { return };
             let (now, later) = left.split_at(bytes.min(left.len()));
             if to.write_all(now).await.is_err() {
                 return;
@@ -221,6 +241,19 @@ mod tests {
         proxy.reset();
         assert!(client.read(&mut [0]).await.is_err());
         connect().await;
+    }
+
+    #[tokio::test]
+    async fn what_a_muted_server_says_comes_when_it_is_restored() {
+        let (proxy, mut client, mut server) = connected().await;
+        proxy.mute();
+        client.write_all(b"a").await.unwrap();
+        server.read_exact(&mut [0]).await.unwrap();
+        server.write_all(b"b").await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_millis(100), client.read(&mut [0])).await;
+        assert!(heard.is_err(), "the client hears nothing: {heard:?}");
+        proxy.restore();
+        client.read_exact(&mut [0]).await.unwrap();
     }
 
     #[tokio::test]

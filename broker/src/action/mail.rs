@@ -22,6 +22,7 @@ pub(super) async fn send(
     context: &RequestContext,
     mail: &MailPayload,
 ) -> Result<Answer, Answer> {
+    crash::point("broker: to mail");
     let receipt = mailer.send(context, context.id, mail).await?;
     crash::point("broker: mailed");
     let message = format!("Message sent to {}", mail.to.join(", "));

@@ -86,6 +86,7 @@ async fn a_replayed_letter_is_in_its_queue_again_as_it_was() {
     let properties = &message.properties;
     assert_eq!(properties.message_id().as_ref().map(ShortString::as_str), letter.message_id.as_deref());
     assert_eq!(properties.content_type().as_ref().map(ShortString::as_str), letter.content_type.as_deref());
+    assert_eq!(properties.timestamp(), &Some(1_767_323_045));
     assert_eq!(properties.delivery_mode(), &Some(2));
     assert_eq!(header(properties, "x-exchange"), letter.exchange);
     assert_eq!(header(properties, "x-routing-key"), letter.routing_key);

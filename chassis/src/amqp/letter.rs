@@ -48,6 +48,7 @@ impl Delivery {
             reason,
             attempts: attempts.unwrap_or_default(),
             died_at: died_at.unwrap_or_else(Utc::now),
+            published_at: self.timestamp(),
             message_id,
             content_type: self.content_type().map(str::to_owned),
             traceparent: self.header(TRACEPARENT.as_str()).map(str::to_owned),
@@ -132,7 +133,10 @@ mod tests {
         ];
         let headers = table([("x-death", AMQPValue::FieldArray(deaths.into()))]);
         let mut delivery = lapin::message::Delivery::mock(1, "".into(), "dead".into(), false, body.to_vec());
-        delivery.properties = BasicProperties::default().with_message_id(id.into()).with_headers(headers);
+        delivery.properties = BasicProperties::default()
+            .with_message_id(id.into())
+            .with_timestamp(1_600_000_000)
+            .with_headers(headers);
         Delivery::from(delivery)
     }
 
@@ -144,6 +148,7 @@ mod tests {
         assert_eq!(letter.exchange, "the exchange");
         assert_eq!(letter.routing_key, "the.key");
         assert_eq!(letter.died_at.timestamp(), 1_700_000_000);
+        assert_eq!(letter.published_at.map(|at| at.timestamp()), Some(1_600_000_000));
         assert_eq!(letter.action.map(|action| action.to_string()), Some(id));
         assert!(letter.reason.contains("never acknowledged"), "{}", letter.reason);
     }

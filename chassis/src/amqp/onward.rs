@@ -142,6 +142,9 @@ impl Publisher {
         if let Some(content_type) = &letter.content_type {
             properties = properties.with_content_type(short(content_type)?);
         }
+        if let Some(seconds) = letter.published_at.and_then(|at| u64::try_from(at.timestamp()).ok()) {
+            properties = properties.with_timestamp(seconds);
+        }
         let routing_key = short(&letter.queue)?;
         self.confirmed(Message { exchange: "".into(), routing_key, properties, body }).await
     }

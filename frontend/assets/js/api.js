@@ -84,9 +84,10 @@ export async function send(exchange, cancelled) {
 }
 
 /** The id of the action whose trail the system keeps, if there is one: of what is queued, and of each mail. */
-export function trailId({ action, answer }) {
-  const kept = action.mailPage || answer?.headers.some(([name]) => name === "location");
-  return answer?.status === 202 && kept ? answer.reply?.id : undefined;
+export function trailId({ answer }) {
+  const { headers = [], reply } = answer ?? {};
+  const queued = headers.some(([name]) => name === "location");
+  return queued ? reply?.id : reply?.data?.message_id && reply.data.id;
 }
 
 /**
@@ -124,9 +125,11 @@ export async function health() {
  * What the broker says to a question, or to a decision where there is a body. Never throws.
  * @param {string} path Below the broker's address.
  * @param {object} [body] Posted as JSON.
- * @returns {Promise<{ok: boolean, status: number, message: string, data?: any}>} `status` 0: there was no answer.
+ * @returns {Promise<{ok: boolean, status: number, message: string, data?: any, late?: boolean}>} `status` 0: there
+ * was no answer; `late`: none in time.
  */
 export async function ask(path, body) {
+  const signal = AbortSignal.timeout(QUESTION_PATIENCE);
   try {
     const response = await fetch(`${brokerUrl}${path}`, {
       method: body ? "POST" : "GET",
@@ -134,13 +137,15 @@ export async function ask(path, body) {
       body: body && JSON.stringify(body),
       cache: "no-store",
       credentials: "omit",
-      signal: AbortSignal.timeout(QUESTION_PATIENCE),
+      signal,
     });
     const reply = valueOf(await response.text());
     const message = reply?.message ?? `${response.status} ${reasonOf(response.status)}`;
     return { ok: response.ok, status: response.status, message, data: reply?.data };
   } catch {
-    return { ok: false, status: 0, message: `No answer from the broker at ${brokerUrl}.` };
+    const late = signal.aborted;
+    const message = late ? `The broker at ${brokerUrl} did not answer in time.` : `There is no broker at ${brokerUrl}.`;
+    return { ok: false, status: 0, message, late };
   }
 }
 

@@ -57,7 +57,8 @@ async function follow(exchange) {
     if (wanted()) exchangeView.showTrail(exchange, follow);
   };
   const last = await trail.follow(api.trailId(exchange), changed, wanted);
-  if (wanted()) exchangeView.say(trail.spoken(last));
+  // Of what was not queued, its answer has said it.
+  if (wanted() && exchange.async) exchangeView.say(trail.spoken(last));
 }
 
 byId("mail-page").href = mailPageUrl;

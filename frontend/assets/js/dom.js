@@ -31,5 +31,10 @@ export function icon(name) {
   return svg;
 }
 
+/** Shows that what these buttons do is under way. They stay, so that the keyboard does too. */
+export function setBusy(buttons, busy) {
+  for (const button of buttons) button.setAttribute("aria-disabled", String(busy));
+}
+
 /** The element with this id; every one that a module asks for is in the page. */
 export const byId = (id) => document.getElementById(id);

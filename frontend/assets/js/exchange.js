@@ -5,7 +5,7 @@ import { curlOf } from "./curl.js";
 import { byId, h, icon } from "./dom.js";
 import { failureOf } from "./failure.js";
 import { layOut } from "./json.js";
-import { draw } from "./trail.js";
+import * as trail from "./trail.js";
 import { clockTime, duration, size, toneOf } from "./words.js";
 import { mailPageUrl } from "./settings.js";
 
@@ -32,7 +32,8 @@ export function show(exchange, edit, follow) {
 
 /** Shows what is known of its trail by now, and leaves the rest as it is. */
 export function showTrail(exchange, follow) {
-  if (exchange.trail) byId("exchange-trail").replaceChildren(draw(exchange.trail, () => follow(exchange)));
+  const again = () => follow(exchange);
+  if (exchange.trail) trail.show(byId("exchange-trail"), exchange.trail, { id: "trail", again, linked: true });
 }
 
 /** Says to a screen reader what became of a trail. */

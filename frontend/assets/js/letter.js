@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { copyButton } from "./clipboard.js";
-import { byId, h, icon } from "./dom.js";
+import { byId, h, icon, setBusy } from "./dom.js";
 import { layOutText, problemOf } from "./json.js";
 import * as trail from "./trail.js";
 import { dayTime } from "./words.js";
@@ -14,26 +14,34 @@ const place = byId("letter");
 const spoken = byId("letter-spoken");
 
 let decided = () => {};
-let shown = null;
+/** The letter that is shown, or is about to be. */
+let shown = { id: null };
 
-/** Starts the view of one letter; `onDecided` is called when something has become of it. */
+/** Starts the view of one letter; `onDecided` is called when something has become of one. */
 export function start(onDecided) {
   decided = onDecided;
 }
 
+/** The id of the letter that is shown, if its body was edited; else `null`. */
+export const edited = () => (shown.isEdited?.() ? shown.id : null);
+
 /** Shows the letter with this id, or none. The one that is shown stays, with what somebody has typed. */
 export async function show(id) {
-  if (id !== null && id === shown?.id) return;
-  shown = { id };
-  if (id === null) {
-    place.replaceChildren(h("p", { class: "quiet nothing" }, "Choose a letter to see why it died and what is in it."));
-    return;
-  }
+  if (id !== null && id === shown.id) return;
+  const asked = (shown = { id });
+  if (id === null) return say("Choose a letter to see why it died and what is in it.");
+  place.replaceChildren(h("div", { class: "pulse" }));
   // The list has only the beginning of a long body.
   const { ok, message, data } = await ask(`/dead-letters/${id}`);
-  if (shown.id !== id) return;
-  if (ok) draw(data);
-  else place.replaceChildren(h("p", { class: "quiet nothing" }, message));
+  if (shown !== asked) return;
+  if (ok) return draw(data);
+  // It may be chosen again.
+  shown = { id: null };
+  say(message);
+}
+
+function say(words) {
+  place.replaceChildren(h("p", { class: "quiet nothing" }, words));
 }
 
 function draw(letter) {
@@ -47,9 +55,9 @@ function draw(letter) {
         h("span", { class: "fact" }, icon("clock"), dayTime(new Date(letter.died_at))))),
     facts(letter),
     letter.state === "dead" ? decisions(letter) : outcome(letter),
-    h("div", { id: "letter-trail" }),
+    h("div", { id: "letter-way" }),
   );
-  if (letter.action) trailOf(letter);
+  if (letter.action) follow(letter);
 }
 
 function facts(letter) {
@@ -63,6 +71,7 @@ function facts(letter) {
     row("Exchange", letter.exchange === "" ? null : letter.exchange),
     row("Routing key", letter.routing_key),
     row("Attempts", letter.attempts),
+    row("Published", letter.published_at && dayTime(new Date(letter.published_at))),
     row("Message id", letter.message_id === letter.action ? null : letter.message_id),
     row("Content type", letter.content_type),
     row("Trace", letter.traceparent),
@@ -85,53 +94,60 @@ function decisions(letter) {
   // As the browser gives it back: it may write the ends of lines another way.
   const own = editor.value;
   editor.rows = Math.min(24, Math.max(6, own.split("\n").length + 1));
+  letter.isEdited = () => editor.value !== own;
   const note = h("p", { class: "note", role: "status", id: "letter-note" });
-  const edited = h("span", { class: "quiet", id: "letter-edited" });
+  const changed = h("span", { class: "quiet", id: "letter-edited" });
   const reason = h("input", { type: "text", id: "letter-why", maxlength: 255, placeholder: "why it is not needed", "aria-label": "Why the letter is not needed" });
   const replay = h("button", { type: "button", class: "button primary", id: "letter-replay" }, icon("replay"), "Replay");
   const discard = h("button", { type: "submit", class: "button", id: "letter-discard" }, icon("discard"), "Discard");
 
   editor.addEventListener("input", () => {
-    const changed = editor.value !== own;
-    edited.textContent = changed ? "edited: replayed as it stands here" : "";
-    const problem = changed ? problemOf(editor.value) : null;
+    const problem = letter.isEdited() ? problemOf(editor.value) : null;
+    changed.textContent = letter.isEdited() ? "edited: replayed as it stands here" : "";
     note.textContent = problem === null ? "" : `Not JSON: ${problem}. It is replayed as it stands.`;
   });
+  let deciding = false;
   const decide = async (what, body) => {
-    for (const button of [replay, discard]) button.disabled = true;
+    if (deciding) return;
+    deciding = true;
+    setBusy([replay, discard], true);
     const { ok, message } = await ask(`/dead-letters/${letter.id}/${what}`, body);
-    for (const button of [replay, discard]) button.disabled = false;
-    if (shown !== letter) return;
+    const now = ok && (await ask(`/dead-letters/${letter.id}`));
+    setBusy([replay, discard], false);
+    deciding = false;
     note.textContent = ok ? "" : message;
+    spoken.textContent = ok && what === "discard" ? `Discarded: ${letter.id}` : message;
     if (!ok) return;
-    spoken.textContent = what === "replay" ? message : `Discarded: ${letter.id}`;
-    const now = await ask(`/dead-letters/${letter.id}`);
-    if (now.ok && shown === letter) draw(now.data);
+    if (shown === letter) {
+      letter.isEdited = undefined;
+      const focused = place.contains(document.activeElement);
+      if (now.ok) draw(now.data);
+      if (focused) place.focus();
+    }
     decided();
   };
-  replay.addEventListener("click", () => decide("replay", editor.value === own ? {} : { body: editor.value }));
+  replay.addEventListener("click", () => decide("replay", letter.isEdited() ? { body: editor.value } : {}));
   const form = h("form", { class: "decide", novalidate: true }, replay, reason, discard);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const why = reason.value.trim();
-    if (why === "") {
-      note.textContent = WHY;
-      return reason.focus();
-    }
-    decide("discard", { reason: why });
+    if (why !== "") return decide("discard", { reason: why });
+    note.textContent = WHY;
+    reason.focus();
   });
   return h("div", { class: "side" },
-    h("h3", {}, h("label", { for: "letter-body" }, "Body"), edited),
+    h("h3", {}, h("label", { for: "letter-body" }, "Body"), changed),
     !isText && h("p", { class: "hint" }, "It is not text: it is shown in base64, and can be replayed as it is."),
     truncated && h("p", { class: "hint" }, "Its end is missing: it can be replayed only with another body."),
     editor, note, form);
 }
 
 /** The trail of the letter's action, below it. */
-function trailOf(letter) {
+function follow(letter) {
   const wanted = () => shown === letter;
+  const again = () => follow(letter);
   const changed = (known) => {
-    if (wanted()) byId("letter-trail").replaceChildren(trail.draw(known, () => trailOf(letter), false));
+    if (wanted()) trail.show(byId("letter-way"), known, { id: "letter-trail", again });
   };
   return trail.follow(letter.action, changed, wanted);
 }

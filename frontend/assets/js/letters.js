@@ -1,7 +1,7 @@
 // The view of the dead letters: the list with its filters, and what is done to many. One of them is in letter.js.
 
 import { ask } from "./api.js";
-import { byId, h, icon } from "./dom.js";
+import { byId, h, icon, setBusy } from "./dom.js";
 import * as letterView from "./letter.js";
 import { count, dayTime } from "./words.js";
 
@@ -24,30 +24,36 @@ const reason = byId("letters-reason");
 const replayButton = byId("letters-replay");
 const discardButton = byId("letters-discard");
 
-/** @type {any[]} Those of the list, the newest first. */
+/** @type {any[]} Those of the list, the newest first, with the beginnings of their bodies. */
 let letters = [];
+/** Where the list goes on, and of which question it is the answer. */
 let next = null;
+let query = new URLSearchParams();
 let chosen = null;
-const selected = new Set();
-/** Which question was the last: an answer to an earlier one comes too late. */
+let selected = new Set();
+let deciding = false;
+/** How many questions there were: only the answer to the last one counts. */
 let asked = 0;
 
 /** Starts the view; nothing is asked before it is shown. */
 export function start() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    load();
+    find();
   });
-  for (const field of [state, queue]) field.addEventListener("change", () => load());
-  byId("letters-refresh").addEventListener("click", () => load());
+  for (const field of [state, queue]) field.addEventListener("change", find);
+  byId("letters-refresh").addEventListener("click", find);
   moreButton.addEventListener("click", () => load(next));
   all.addEventListener("change", () => {
-    for (const { id } of letters) all.checked ? selected.add(id) : selected.delete(id);
+    selected = new Set(all.checked ? letters.map(({ id }) => id) : []);
     render();
   });
   replayButton.prepend(icon("replay"));
   discardButton.prepend(icon("discard"));
-  replayButton.addEventListener("click", () => decide("replay", {}));
+  replayButton.addEventListener("click", () => {
+    if (!selected.has(letterView.edited())) return decide("replay", {});
+    note.textContent = "The letter that is open was edited, and is among these: replay it by itself first.";
+  });
   bar.addEventListener("submit", (event) => {
     event.preventDefault();
     const why = reason.value.trim();
@@ -65,45 +71,45 @@ export function show(action) {
     state.value = "dead";
     queue.value = "";
   }
-  load();
+  find();
 }
 
-function query(before) {
-  const query = new URLSearchParams({ state: state.value, limit: PAGE });
+/** Asks for what the filter says. */
+function find() {
+  query = new URLSearchParams({ state: state.value, limit: PAGE });
   if (queue.value !== "") query.set("queue", queue.value);
   const words = text.value.trim();
   if (words !== "") query.set(UUID.test(words) ? "action" : "reason", words);
-  if (before) query.set("before", before);
-  return query;
+  return load();
 }
 
 /** Loads the list anew, or what comes behind `before`; `stay` leaves the letter that is shown where it is. */
 async function load(before = null, stay = false) {
   const question = ++asked;
   list.setAttribute("aria-busy", "true");
-  const { ok, status, message, data } = await ask(`/dead-letters?${query(before)}`);
+  const answer = await ask(`/dead-letters?${query}${before ? `&before=${encodeURIComponent(before)}` : ""}`);
+  const why = answer.ok ? "" : await whyNot(answer);
   if (question !== asked) return;
   list.removeAttribute("aria-busy");
-  if (!ok) {
-    // A broker that is public is behind something that lets nobody but operators see these.
-    const hidden = status === 404 || (status === 0 && (await ask("/ping")).ok);
-    note.textContent = hidden ? "The broker does not show its dead letters here: they are for operators." : message;
-    if (!before) forget();
-    return render();
+  if (answer.ok) {
+    letters = [...(before ? letters : []), ...answer.data.letters];
+    next = answer.data.next;
+  } else if (!before) {
+    letters = [];
+    next = null;
   }
-  if (!before) forget();
-  letters.push(...data.letters);
-  next = data.next;
-  note.textContent = letters.length > 0 ? "" : `No letter is ${state.value}${query().size > 2 ? " and fits" : ""}.`;
-  render();
-  const still = letters.find(({ id }) => id === chosen);
-  if (still === undefined && !stay) choose(letters[0]?.id ?? null);
+  const nothing = `No letter is ${query.get("state")}${query.size > 2 ? " and fits" : ""}.`;
+  note.textContent = answer.ok && letters.length === 0 ? nothing : why;
+  selected = new Set(letters.map(({ id }) => id).filter((id) => selected.has(id)));
+  const gone = !letters.some(({ id }) => id === chosen);
+  if (answer.ok && gone && !before && !stay && letterView.edited() === null) choose(letters[0]?.id ?? null);
+  else render();
 }
 
-function forget() {
-  letters = [];
-  next = null;
-  selected.clear();
+/** Why there is no list. A broker that is public is behind something that lets nobody but operators see it. */
+async function whyNot({ status, late, message }) {
+  const hidden = status === 404 || (status === 0 && !late && (await ask("/ping")).ok);
+  return hidden ? "The broker does not show its dead letters here: they are for operators." : message;
 }
 
 function choose(id) {
@@ -120,7 +126,9 @@ function render() {
   moreButton.hidden = next === null;
   all.checked = letters.length > 0 && letters.every(({ id }) => selected.has(id));
   all.disabled = letters.length === 0;
-  bar.hidden = selected.size === 0 || state.value !== "dead";
+  const none = selected.size === 0 || query.get("state") !== "dead";
+  if (none && bar.contains(document.activeElement)) byId("letters-refresh").focus();
+  bar.hidden = none;
   byId("letters-selected").textContent = `${count(selected.size, "letter", "letters")}:`;
 }
 
@@ -144,15 +152,20 @@ function entry(letter) {
 
 /** Does it to those that are selected, as many at a time as the broker takes. */
 async function decide(what, body) {
+  if (deciding) return;
+  deciding = true;
+  setBusy([replayButton, discardButton], true);
   const ids = [...selected];
-  for (const button of [replayButton, discardButton]) button.disabled = true;
   const said = [];
+  let all = true;
   for (let at = 0; at < ids.length; at += MOST) {
-    const { message, data } = await ask(`/dead-letters/${what}`, { ids: ids.slice(at, at + MOST), ...body });
+    const { ok, message, data } = await ask(`/dead-letters/${what}`, { ids: ids.slice(at, at + MOST), ...body });
+    all &&= ok;
     said.push(message, ...(data?.failed ?? []).map(({ id, message }) => `${id}: ${message}`));
   }
-  for (const button of [replayButton, discardButton]) button.disabled = false;
-  reason.value = "";
+  setBusy([replayButton, discardButton], false);
+  deciding = false;
+  if (all) reason.value = "";
   await load();
   note.textContent = said.join("\n");
 }

@@ -8,8 +8,8 @@ import { clockTime, count, dayTime, duration } from "./words.js";
 const WAIT = "2s";
 /** How long a trail is followed, in milliseconds. Whoever wants to know more asks again. */
 const FOLLOWED = 120_000;
-/** How long to wait after a question that was not answered. */
-const PAUSE = 1_000;
+/** How much later than one question the next is asked at least, in milliseconds. */
+const APART = 1_000;
 
 /**
  * A trail, as far as it is known.
@@ -31,57 +31,67 @@ export async function follow(id, changed, wanted) {
   const trail = { id, asking: true };
   changed(trail);
   for (const end = Date.now() + FOLLOWED; Date.now() < end && wanted(); ) {
+    const apart = new Promise((resume) => setTimeout(resume, APART));
     const { ok, status, message, data } = await ask(`/actions/${id}?wait=${WAIT}`);
     const before = JSON.stringify([trail.known, trail.why]);
     if (ok) Object.assign(trail, { known: data, why: undefined });
     // A queued log is not known until it is stored, or has failed once.
     else trail.why = status === 404 ? "Nothing is known of it yet." : message;
-    if (ok && isFinal(data.state)) break;
+    if (ok && isOver(data)) break;
     if (JSON.stringify([trail.known, trail.why]) !== before) changed(trail);
-    if (!ok) await new Promise((resume) => setTimeout(resume, PAUSE));
+    await apart;
   }
   trail.asking = false;
   changed(trail);
   return trail;
 }
 
-const isFinal = (state) => state === "done" || state === "dead";
+/** Whether nothing more is to come by itself. Soon after a mail was refused for good, it is with the dead letters. */
+const isOver = ({ state, steps }) => state === "done" || (state === "dead" && steps.at(-1).kind !== "failed");
 
-/** How a state is coloured. */
-const toneOf = (state) => ({ done: "good", dead: "broken", retrying: "bad" })[state] ?? "waiting";
+/** How a state is coloured, or a step. */
+const toneOf = (what) =>
+  ({ done: "good", dead: "broken", failed: "broken", retrying: "bad", deferred: "bad", resent: "bad" })[what] ?? "waiting";
 
 /**
- * Draws a trail.
+ * Shows a trail in `place`. The keyboard stays there.
+ * @param {HTMLElement} place
  * @param {Trail} trail
- * @param {() => void} again Follows it anew.
- * @param {boolean} linked Whether to say where its dead letter is.
+ * @param {{id: string, again: () => void, linked?: boolean}} options `again` follows it anew; `linked` says where its
+ * dead letter is.
  */
-export function draw(trail, again, linked = true) {
-  const { known, why, asking } = trail;
+export function show(place, trail, options) {
+  const focused = place.contains(document.activeElement);
+  place.replaceChildren(draw(trail, options));
+  if (focused) place.firstElementChild.focus();
+}
+
+function draw({ id: action, known, why, asking }, { id, again, linked }) {
   const state = known?.state ?? (asking ? "waiting" : "unknown");
   return h(
     "section",
-    { class: "trail", id: "trail", "aria-label": "Trail" },
+    { class: "trail", id, tabindex: "-1", "aria-label": "Trail" },
     h("h3", {},
-      h("span", {}, "Trail ", h("span", { class: `badge state tone-${toneOf(state)}`, id: "trail-state" }, state)),
+      h("span", {}, "Trail ", h("span", { class: `badge state tone-${toneOf(state)}`, id: `${id}-state` }, state)),
       h("span", { class: "quiet" }, known?.attempts > 0 && count(known.attempts, "attempt", "attempts")),
     ),
     known && h("ol", { class: "steps" }, known.steps.map((step) => drawStep(step, new Date(known.steps[0].at)))),
-    why && h("p", { class: "quiet", id: "trail-why" }, why),
+    why && h("p", { class: "quiet" }, why),
     asking && h("div", { class: "pulse" }),
-    !asking && !isFinal(state) &&
-      h("button", { type: "button", class: "button small", id: "trail-again", onclick: again }, icon("clock"), "Look again"),
-    linked && known?.steps.at(-1)?.kind === "dead" &&
-      h("p", { class: "hint" }, h("a", { href: `#dead-letters/${trail.id}`, id: "trail-letter" }, "Look at its dead letter"), "."),
+    !asking && !(known && isOver(known)) &&
+      h("button", { type: "button", class: "button small", onclick: again }, icon("clock"), "Look again"),
+    linked && known?.steps.at(-1).kind === "dead" &&
+      h("p", { class: "hint" }, h("a", { href: `#dead-letters/${action}`, id: `${id}-letter` }, "Look at its dead letter"), "."),
   );
 }
 
 function drawStep({ kind, service, at, attempt, why, due }, start) {
   const time = new Date(at);
-  return h("li", { class: `step tone-${toneOf(kind === "failed" ? "dead" : kind === "deferred" ? "retrying" : kind)}` },
+  const more = [service, attempt && `attempt ${attempt}`, due && `due ${clockTime(new Date(due))}`];
+  return h("li", { class: `step tone-${toneOf(kind)}` },
     h("time", { datetime: at, title: dayTime(time) }, time - start === 0 ? clockTime(time) : `+ ${duration(time - start)}`),
     h("span", { class: "kind" }, kind),
-    h("span", { class: "quiet" }, [service, attempt && `attempt ${attempt}`, due && `due ${clockTime(new Date(due))}`].filter(Boolean).join(", ")),
+    h("span", { class: "quiet" }, more.filter(Boolean).join(", ")),
     why && h("p", { class: "why" }, why),
   );
 }

@@ -5,6 +5,7 @@
 //! | `_id` | UUID | the letter's own id: buried twice, it is there once |
 //! | `action` | UUID | the action that the message stood for |
 //! | `died_at` | date | when it was given up; what pages go by |
+//! | `published_at` | date | as in the letter |
 //! | `state` | string | `dead`, until somebody decides |
 //! | `decided_at` | date | when that was; what the retention goes by, so that an undecided letter stays |
 //! | `decided_why` | string | why it was discarded |
@@ -23,7 +24,7 @@ use super::{DecodeError, append_some, binary, date, optional, required};
 /// How much of a body a list shows, in bytes: a whole number of base64's groups.
 const SHOWN: usize = 2048;
 /// Every field but the body.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "_id",
     "action",
     "queue",
@@ -32,6 +33,7 @@ const FIELDS: [&str; 16] = [
     "reason",
     "attempts",
     "died_at",
+    "published_at",
     "message_id",
     "content_type",
     "traceparent",
@@ -54,6 +56,7 @@ pub fn encode(letter: &Letter) -> RawDocumentBuf {
     document.append(cstr!("routing_key"), letter.routing_key.as_str());
     document.append(cstr!("reason"), letter.reason.as_str());
     document.append(cstr!("attempts"), i64::from(letter.attempts));
+    append_some(&mut document, cstr!("published_at"), letter.published_at.map(date));
     append_some(&mut document, cstr!("message_id"), letter.message_id.as_deref());
     append_some(&mut document, cstr!("content_type"), letter.content_type.as_deref());
     append_some(&mut document, cstr!("traceparent"), letter.traceparent.as_deref());
@@ -79,6 +82,7 @@ pub fn decode(document: &RawDocument) -> Result<Kept, DecodeError> {
         reason: required(document, "reason")?,
         attempts: required(document, "attempts")?,
         died_at: required(document, "died_at")?,
+        published_at: optional(document, "published_at")?,
         message_id: optional(document, "message_id")?,
         content_type: optional(document, "content_type")?,
         traceparent: optional(document, "traceparent")?,
@@ -128,6 +132,7 @@ mod tests {
             reason: "r".into(),
             attempts: 6,
             died_at: chrono::DateTime::from_timestamp_millis(1_767_323_045_007).unwrap(),
+            published_at: chrono::DateTime::from_timestamp(1_767_323_000, 0),
             message_id: Some("m".into()),
             content_type: Some("c".into()),
             traceparent: Some("t".into()),
@@ -138,8 +143,14 @@ mod tests {
     #[test]
     fn a_letter_comes_back_as_it_was_and_nobody_has_decided() {
         let full = letter(b"\xff\0");
-        let bare =
-            Letter { action: None, message_id: None, content_type: None, traceparent: None, ..letter(b"") };
+        let bare = Letter {
+            action: None,
+            published_at: None,
+            message_id: None,
+            content_type: None,
+            traceparent: None,
+            ..letter(b"")
+        };
         for letter in [full, bare] {
             let kept = decode(&encode(&letter)).unwrap();
             assert_eq!(kept, Kept { letter, state: LetterState::Dead, decided_at: None, decided_why: None });

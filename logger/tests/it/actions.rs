@@ -128,34 +128,42 @@ async fn a_log_that_is_stored_is_done() {
 }
 
 #[tokio::test]
-async fn an_action_without_steps_or_entry_is_as_its_newest_letter_says() {
+async fn what_died_and_was_replayed_is_told_also_when_it_is_stored() {
     let logger = Logger::start().await;
     let newest = Letter { reason: "it was too large".into(), attempts: 2, ..letter("t-switchboard.log") };
     let id = newest.action.unwrap();
     let older = Letter {
         action: newest.action,
         reason: "older".into(),
+        attempts: 1,
         died_at: newest.died_at - TimeDelta::seconds(9),
         ..letter("t-switchboard.log")
     };
-    logger.bury(&[newest.clone(), older]).await;
+    logger.bury(&[newest.clone(), older.clone()]).await;
     let dead = trail(&logger, id).await;
     assert_eq!((dead.action.as_str(), dead.state, dead.attempts), ("log", State::Dead, 2));
     assert_eq!(dead.error.as_deref(), Some("it was too large"));
-    assert_eq!(kinds(&dead), [(StepKind::Dead, "listener")]);
-    assert_eq!(dead.steps[0].at, newest.died_at);
+    let died = (StepKind::Dead, "listener");
+    assert_eq!(kinds(&dead), [died, died]);
+    assert_eq!([dead.steps[0].at, dead.steps[1].at], [older.died_at, newest.died_at]);
 
     let path = format!("/dead-letters/{}/replayed", newest.id);
     assert_eq!(logger.post_to(&path, &json!({"at": now()})).await.status, 200);
     let again = trail(&logger, id).await;
     assert_eq!((again.state, again.error.as_deref()), (State::Queued, Some("it was too large")));
-    assert_eq!(kinds(&again), [(StepKind::Dead, "listener"), (StepKind::Replayed, "logger")]);
+    let replayed = (StepKind::Replayed, "logger");
+    assert_eq!(kinds(&again), [died, died, replayed]);
 
     // The replay succeeds.
-    let entry = Entry { id, via: "queue".into(), ..plain("replayed") };
+    let entry =
+        Entry { id, via: "queue".into(), at: older.died_at - TimeDelta::seconds(1), ..plain("replayed") };
     logger.client().append(&context(), entry).await.unwrap();
     let done = trail(&logger, id).await;
-    assert_eq!((done.state, done.error), (State::Done, None));
+    assert_eq!((done.state, &done.error), (State::Done, &None));
+    assert_eq!(
+        kinds(&done),
+        [(StepKind::Queued, "broker"), died, died, replayed, (StepKind::Done, "logger")]
+    );
     logger.stop().await;
 }
 

@@ -175,6 +175,7 @@ pub(crate) fn letter(queue: &str) -> Letter {
         reason: "no such box".to_owned(),
         attempts: 6,
         died_at: now(),
+        published_at: None,
         message_id: Some(action.to_string()),
         content_type: Some("application/json".to_owned()),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),

@@ -9,7 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chassis::http::Answer;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use contracts::dead_letter::{Body, Kept, Letter, LetterState};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -38,6 +38,7 @@ pub(super) fn letter(queue: &str) -> Letter {
         reason: "the mailer: \"no\"".to_owned(),
         attempts: 6,
         died_at: Utc::now(),
+        published_at: DateTime::from_timestamp(1_767_323_045, 0),
         message_id: Some(action.to_string()),
         content_type: Some("application/cloudevents+json".to_owned()),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),

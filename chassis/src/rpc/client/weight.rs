@@ -135,6 +135,7 @@ mod tests {
             reason: "é".repeat(500),
             attempts: 6,
             died_at: now,
+            published_at: Some(now),
             message_id: Some("m".repeat(255)),
             content_type: None,
             traceparent: None,

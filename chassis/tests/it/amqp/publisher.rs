@@ -168,6 +168,33 @@ async fn a_server_that_does_not_answer_is_an_error_in_time() {
 }
 
 #[tokio::test]
+async fn whose_confirm_never_comes_is_told_so_in_time_and_may_publish_the_same_again() {
+    let rabbit = Rabbit::start().await;
+    let (running, publisher) = publisher(&rabbit).await;
+    let (exchange, queue) = (&rabbit.topology.events, &rabbit.topology.log_queue);
+    rabbit.publishes(&publisher).await;
+    rabbit.take(queue).await;
+    let event = event("unconfirmed");
+    rabbit.proxy.mute();
+    let started = Instant::now();
+    let error = publisher.publish(exchange, "log.info", &event).await.unwrap_err();
+    assert!(matches!(error, PublishError::TooSlow), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(7), "{:?}", started.elapsed());
+    assert_eq!(Answer::from(error).status().as_u16(), 503);
+    // RabbitMQ has it all the same.
+    rabbit.counts(queue, 1).await;
+    rabbit.proxy.restore();
+    eventually(SOON, "a confirm", || publisher.publish(exchange, "log.info", &event)).await;
+    // Whoever consumes it knows it by its id.
+    for _ in 0..2 {
+        let id = rabbit.take(queue).await.delivery.properties.message_id().clone();
+        assert_eq!(id, Some(event.id.to_string().into()));
+    }
+    running.stop().await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_at_the_start_is_waited_for() {
     let rabbit = Rabbit::start().await;
     rabbit.proxy.cut();
