@@ -136,3 +136,37 @@ impl Delivery {
         &self.message.data
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+    use lapin::types::FieldTable;
+
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_however_its_client_writes_texts_and_numbers() {
+        let mut headers = FieldTable::default();
+        let texts = [AMQPValue::LongString("x".into()), AMQPValue::ShortString("x".into())];
+        let numbers = [
+            AMQPValue::LongLongInt(7),
+            AMQPValue::LongInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::ShortUInt(7),
+            AMQPValue::ShortShortUInt(7),
+        ];
+        for (at, value) in texts.iter().chain(&numbers).enumerate() {
+            headers.insert(at.to_string().into(), value.clone());
+        }
+        let mut message = lapin::message::Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
+        message.properties = BasicProperties::default().with_headers(headers);
+        let delivery = Delivery::from(message);
+        for at in 0..texts.len() + numbers.len() {
+            let (text, number) = (delivery.header(&at.to_string()), delivery.number(&at.to_string()));
+            let expected = if at < texts.len() { (Some("x"), None) } else { (None, Some(7)) };
+            assert_eq!((text, number), expected, "{at}");
+        }
+    }
+}

@@ -4,3 +4,4 @@
 
 mod amqp;
 mod outbox;
+mod session;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::amqp::rabbit::{Rabbit, SOON, event};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("tests/migrations");
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("tests/migrations");
 
 /// A database with an outbox, and a RabbitMQ; relays reach both through proxies.
 struct Stand {

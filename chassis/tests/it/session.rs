@@ -1,0 +1,46 @@
+//! A connection to PostgreSQL that a task keeps for itself.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use chassis::postgres::{Database, DatabaseArgs, DatabaseError, Session};
+use testkit::postgres::TestDatabase;
+use testkit::proxy::FaultProxy;
+use testkit::{Running, eventually};
+
+use crate::amqp::rabbit::SOON;
+use crate::outbox::MIGRATIONS;
+
+/// Longer than a connection that nobody uses is taken to be alive.
+const UNUSED: Duration = Duration::from_millis(1100);
+
+async fn one(session: &mut Session) -> Result<i32, DatabaseError> {
+    session.run(async |connection| sqlx::query_scalar("SELECT 1").fetch_one(connection).await).await
+}
+
+#[tokio::test]
+async fn a_connection_that_went_while_nobody_used_it_costs_nobody_anything() {
+    let test = TestDatabase::create("DSN").await;
+    let proxy = FaultProxy::to(&test.server()).await;
+    let dsn = test.dsn_through(proxy.address()).parse().unwrap();
+    let database = Database::new("test", &DatabaseArgs { dsn, db_pool_size: NonZeroU32::MIN }, &MIGRATIONS);
+    let running = Running::start(async |lifecycle| {
+        let keeping = database.clone().keep(std::future::ready(()), lifecycle.closing());
+        lifecycle.background("database", keeping);
+        Ok(())
+    })
+    .await;
+    eventually(SOON, "the tables", || database.check()).await;
+    let mut session = database.session();
+    assert_eq!(one(&mut session).await.unwrap(), 1);
+
+    proxy.reset();
+    tokio::time::sleep(UNUSED).await;
+    assert_eq!(one(&mut session).await.unwrap(), 1);
+
+    // One that was in use is lost with what it was used for, and the next has another.
+    proxy.reset();
+    assert!(matches!(one(&mut session).await, Err(DatabaseError::Unavailable(_))));
+    assert_eq!(one(&mut session).await.unwrap(), 1);
+    running.stop().await;
+}
