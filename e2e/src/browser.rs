@@ -86,11 +86,6 @@ impl Browser {
         .await
     }
 
-    /// The text of what this CSS selector finds, if it finds anything.
-    pub async fn shown(&self, css: &str) -> Option<String> {
-        self.client.find(Locator::Css(css)).await.ok()?.text().await.ok()
-    }
-
     /// Clicks what this CSS selector finds.
     pub async fn click(&self, css: &str) {
         let element = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;

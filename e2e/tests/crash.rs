@@ -336,6 +336,9 @@ async fn the_logger_may_die_while_a_letter_is_discarded() {
     let ((), again) = tokio::join!(stand.decide(&letter, "discard", &reason), stand.died(doomed, point));
     stand.running.insert("logger", again);
     stand.is_told(id, "discarded").await;
+    let trail = stand.system.get("broker", &format!("/actions/{id}")).await.unwrap();
+    let steps = trail.body["data"]["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["kind"] != "replayed"), "{}", trail.body);
     // Nothing was sent.
     stand.has_one_effect_each().await;
     stand.stop().await;

@@ -38,7 +38,7 @@ async fn a_connection_that_went_while_nobody_used_it_costs_nobody_anything() {
     tokio::time::sleep(UNUSED).await;
     assert_eq!(one(&mut session).await.unwrap(), 1);
 
-    // One that was in use is lost with what it was used for, and the next has another.
+    // One that was used just now is taken to be alive: what it is used for fails, and the next has another.
     proxy.reset();
     assert!(matches!(one(&mut session).await, Err(DatabaseError::Unavailable(_))));
     assert_eq!(one(&mut session).await.unwrap(), 1);

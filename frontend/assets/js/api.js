@@ -9,7 +9,7 @@ import { newTrace, traceIdOf } from "./trace.js";
 const PATIENCE = 30_000;
 /** How long the broker may take to say how the system is. */
 const HEALTH_PATIENCE = 8_000;
-/** How long it may take with a question, beyond what it is asked to wait. */
+/** How long it may take with a question, what it is asked to wait included. */
 const QUESTION_PATIENCE = 15_000;
 /** The headers of an answer that the broker shows to a page of another origin. */
 const SHOWN = ["content-type", "location", "preference-applied", "retry-after", "traceparent", "x-request-id"];

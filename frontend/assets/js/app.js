@@ -49,7 +49,7 @@ async function send(action, body, async) {
   if (api.trailId(exchange)) await follow(exchange);
 }
 
-/** Follows the trail of what was asked for, as long as it is looked at. */
+/** Follows the trail of what was asked for, until another is shown. */
 async function follow(exchange) {
   const wanted = () => shown === exchange;
   const changed = (now) => {

@@ -16,16 +16,18 @@ const spoken = byId("letter-spoken");
 let decided = () => {};
 /** The letter that is shown, or is about to be. */
 let shown = { id: null };
+/** The bodies that somebody has edited, by the ids of their letters. They stay until something has become of these. */
+const drafts = new Map();
 
 /** Starts the view of one letter; `onDecided` is called when something has become of one. */
 export function start(onDecided) {
   decided = onDecided;
 }
 
-/** The id of the letter that is shown, if its body was edited; else `null`. */
-export const edited = () => (shown.isEdited?.() ? shown.id : null);
+/** Whether somebody has edited the body of the letter with this id. */
+export const isEdited = (id) => drafts.has(id);
 
-/** Shows the letter with this id, or none. The one that is shown stays, with what somebody has typed. */
+/** Shows the letter with this id, or none. */
 export async function show(id) {
   if (id !== null && id === shown.id) return;
   const asked = (shown = { id });
@@ -94,18 +96,24 @@ function decisions(letter) {
   // As the browser gives it back: it may write the ends of lines another way.
   const own = editor.value;
   editor.rows = Math.min(24, Math.max(6, own.split("\n").length + 1));
-  letter.isEdited = () => editor.value !== own;
   const note = h("p", { class: "note", role: "status", id: "letter-note" });
   const changed = h("span", { class: "quiet", id: "letter-edited" });
   const reason = h("input", { type: "text", id: "letter-why", maxlength: 255, placeholder: "why it is not needed", "aria-label": "Why the letter is not needed" });
   const replay = h("button", { type: "button", class: "button primary", id: "letter-replay" }, icon("replay"), "Replay");
   const discard = h("button", { type: "submit", class: "button", id: "letter-discard" }, icon("discard"), "Discard");
 
-  editor.addEventListener("input", () => {
-    const problem = letter.isEdited() ? problemOf(editor.value) : null;
-    changed.textContent = letter.isEdited() ? "edited: replayed as it stands here" : "";
+  const check = () => {
+    const problem = isEdited(letter.id) ? problemOf(editor.value) : null;
+    changed.textContent = isEdited(letter.id) ? "edited: replayed as it stands here" : "";
     note.textContent = problem === null ? "" : `Not JSON: ${problem}. It is replayed as it stands.`;
+  };
+  editor.addEventListener("input", () => {
+    if (editor.value === own) drafts.delete(letter.id);
+    else drafts.set(letter.id, editor.value);
+    check();
   });
+  editor.value = drafts.get(letter.id) ?? own;
+  check();
   let deciding = false;
   const decide = async (what, body) => {
     if (deciding) return;
@@ -118,15 +126,16 @@ function decisions(letter) {
     note.textContent = ok ? "" : message;
     spoken.textContent = ok && what === "discard" ? `Discarded: ${letter.id}` : message;
     if (!ok) return;
+    drafts.delete(letter.id);
     if (shown === letter) {
-      letter.isEdited = undefined;
       const focused = place.contains(document.activeElement);
       if (now.ok) draw(now.data);
+      else say(message);
       if (focused) place.focus();
     }
     decided();
   };
-  replay.addEventListener("click", () => decide("replay", letter.isEdited() ? { body: editor.value } : {}));
+  replay.addEventListener("click", () => decide("replay", isEdited(letter.id) ? { body: editor.value } : {}));
   const form = h("form", { class: "decide", novalidate: true }, replay, reason, discard);
   form.addEventListener("submit", (event) => {
     event.preventDefault();

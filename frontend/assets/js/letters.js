@@ -7,7 +7,7 @@ import { count, dayTime } from "./words.js";
 
 /** How many are asked for at once. */
 const PAGE = 50;
-/** As many as the broker takes in one request. */
+/** As many as the broker gives in one answer, and takes in one request. */
 const MOST = 200;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
@@ -50,10 +50,7 @@ export function start() {
   });
   replayButton.prepend(icon("replay"));
   discardButton.prepend(icon("discard"));
-  replayButton.addEventListener("click", () => {
-    if (!selected.has(letterView.edited())) return decide("replay", {});
-    note.textContent = "The letter that is open was edited, and is among these: replay it by itself first.";
-  });
+  replayButton.addEventListener("click", () => decide("replay", {}));
   bar.addEventListener("submit", (event) => {
     event.preventDefault();
     const why = reason.value.trim();
@@ -76,18 +73,23 @@ export function show(action) {
 
 /** Asks for what the filter says. */
 function find() {
-  query = new URLSearchParams({ state: state.value, limit: PAGE });
+  query = new URLSearchParams({ state: state.value });
   if (queue.value !== "") query.set("queue", queue.value);
   const words = text.value.trim();
   if (words !== "") query.set(UUID.test(words) ? "action" : "reason", words);
+  next = null;
+  moreButton.hidden = true;
   return load();
 }
 
-/** Loads the list anew, or what comes behind `before`; `stay` leaves the letter that is shown where it is. */
+/** Loads the list anew, or what comes behind `before`; `stay` keeps its length, and the letter that is shown. */
 async function load(before = null, stay = false) {
   const question = ++asked;
   list.setAttribute("aria-busy", "true");
-  const answer = await ask(`/dead-letters?${query}${before ? `&before=${encodeURIComponent(before)}` : ""}`);
+  const page = new URLSearchParams(query);
+  page.set("limit", stay ? Math.min(Math.max(letters.length, PAGE), MOST) : PAGE);
+  if (before) page.set("before", before);
+  const answer = await ask(`/dead-letters?${page}`);
   const why = answer.ok ? "" : await whyNot(answer);
   if (question !== asked) return;
   list.removeAttribute("aria-busy");
@@ -98,11 +100,11 @@ async function load(before = null, stay = false) {
     letters = [];
     next = null;
   }
-  const nothing = `No letter is ${query.get("state")}${query.size > 2 ? " and fits" : ""}.`;
+  const nothing = `No letter is ${query.get("state")}${query.size > 1 ? " and fits" : ""}.`;
   note.textContent = answer.ok && letters.length === 0 ? nothing : why;
   selected = new Set(letters.map(({ id }) => id).filter((id) => selected.has(id)));
   const gone = !letters.some(({ id }) => id === chosen);
-  if (answer.ok && gone && !before && !stay && letterView.edited() === null) choose(letters[0]?.id ?? null);
+  if (answer.ok && gone && !before && !stay) choose(letters[0]?.id ?? null);
   else render();
 }
 
@@ -153,19 +155,23 @@ function entry(letter) {
 /** Does it to those that are selected, as many at a time as the broker takes. */
 async function decide(what, body) {
   if (deciding) return;
+  if ([...selected].some(letterView.isEdited)) {
+    note.textContent = "One of these was edited: replay it by itself, or put it back as it was.";
+    return;
+  }
   deciding = true;
   setBusy([replayButton, discardButton], true);
   const ids = [...selected];
   const said = [];
-  let all = true;
+  let done = true;
   for (let at = 0; at < ids.length; at += MOST) {
     const { ok, message, data } = await ask(`/dead-letters/${what}`, { ids: ids.slice(at, at + MOST), ...body });
-    all &&= ok;
+    done &&= ok;
     said.push(message, ...(data?.failed ?? []).map(({ id, message }) => `${id}: ${message}`));
   }
   setBusy([replayButton, discardButton], false);
   deciding = false;
-  if (all) reason.value = "";
+  if (done) reason.value = "";
   await load();
   note.textContent = said.join("\n");
 }

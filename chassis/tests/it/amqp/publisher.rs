@@ -173,7 +173,8 @@ async fn whose_confirm_never_comes_is_told_so_in_time_and_may_publish_the_same_a
     let (running, publisher) = publisher(&rabbit).await;
     let (exchange, queue) = (&rabbit.topology.events, &rabbit.topology.log_queue);
     rabbit.publishes(&publisher).await;
-    rabbit.take(queue).await;
+    let purge = QueuePurgeOptions::default();
+    rabbit.channel().await.queue_purge(queue.as_str().into(), purge).await.unwrap();
     let event = event("unconfirmed");
     rabbit.proxy.mute();
     let started = Instant::now();
