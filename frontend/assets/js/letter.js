@@ -48,6 +48,8 @@ function say(words) {
 
 function draw(letter) {
   shown = letter;
+  // Somebody else may have decided about it meanwhile.
+  if (letter.state !== "dead") drafts.delete(letter.id);
   place.replaceChildren(
     h("header", { class: `summary tone-${letter.state === "dead" ? "broken" : "waiting"}` },
       h("div", { class: "outcome" },
