@@ -36,12 +36,12 @@ pub(crate) type Outcomes = Result<Vec<Result<Stored, AppendError>>, RpcFailure>;
 /// A kind of message that the logger keeps.
 pub(crate) trait Keep: Send + Sync + 'static {
     /// What the logger is sent.
-    type Item: Clone + Send + Sync;
+    type Item: Send + Sync;
     /// Whether a message that the logger fails at may wait for another attempt: the count of a dead letter's is that of
     /// its life before.
     const RETRIES: bool = true;
 
-    /// Reads a message; `Err` says why it can't be kept, now or later.
+    /// Reads a message, the same each time; `Err` says why it can't be kept, now or later.
     fn read(&self, delivery: &Delivery) -> Result<Self::Item, String>;
 
     /// Sends them.
@@ -67,8 +67,9 @@ pub(crate) struct Store<K> {
     stopping: CancellationToken,
 }
 
-/// Messages that are sent together: where each stands in its batch, and what the logger is sent.
-type Part<T> = Vec<(usize, T)>;
+/// Messages that are sent together: where each stands in its batch. They are read for each attempt: most need but one, and
+/// to keep what was sent would be a copy of all.
+type Part = Vec<usize>;
 
 /// How it ended with a part.
 enum Ended {
@@ -94,24 +95,17 @@ impl<K: Keep> Store<K> {
     /// Stores a batch, however long it takes; gives what became of each message.
     pub(crate) async fn store(self: Arc<Self>, context: RequestContext, batch: Batch) -> Vec<Disposition> {
         let mut dispositions = vec![Disposition::Requeue; batch.len()];
-        let mut waiting = Part::new();
-        for (at, delivery) in batch.iter().enumerate() {
-            match self.kind.read(delivery) {
-                Ok(item) => waiting.push((at, item)),
-                Err(why) => dispositions[at] = Disposition::Dead(why),
-            }
-        }
         // What has waited for another attempt was alone already, and is again, after the others.
-        let (waiting, suspects): (Part<_>, Part<_>) =
-            waiting.into_iter().partition(|(at, _)| !K::RETRIES || batch[*at].attempt() == 1);
+        let (waiting, suspects): (Part, Part) =
+            (0..batch.len()).partition(|at| !K::RETRIES || batch[*at].attempt() == 1);
         let mut parts: Vec<_> = suspects.into_iter().rev().map(|suspect| (vec![suspect], 1)).collect();
         parts.push((waiting, CHANCES));
         while let Some((mut part, chances)) = parts.pop() {
-            match self.keep(&context, &mut part, chances, &mut dispositions).await {
+            match self.keep(&context, &batch, &mut part, chances, &mut dispositions).await {
                 Ended::Stored => {}
                 Ended::Suspect(why) => {
-                    if let [(at, item)] = part.as_slice() {
-                        dispositions[*at] = self.fails_at(&context, item, &batch[*at], why).await;
+                    if let [at] = part.as_slice() {
+                        dispositions[*at] = self.fails_at(&context, &batch[*at], why).await;
                     } else {
                         tracing::warn!(count = part.len(), why, "the logger fails at a batch: it is divided");
                         let half = part.split_off(part.len() / 2);
@@ -125,20 +119,15 @@ impl<K: Keep> Store<K> {
     }
 
     /// What becomes of a message that the logger fails at.
-    async fn fails_at(
-        &self,
-        context: &RequestContext,
-        item: &K::Item,
-        delivery: &Delivery,
-        why: String,
-    ) -> Disposition {
+    async fn fails_at(&self, context: &RequestContext, delivery: &Delivery, why: String) -> Disposition {
         tracing::warn!(attempt = delivery.attempt(), why, "the logger fails at a message");
         if !K::RETRIES {
             return Disposition::Dead(why);
         }
         let later = delivery.later(self.onward.topology(), &why);
         let Disposition::Later(retry) = &later else { return later };
-        let Some(step) = self.kind.retrying(item, delivery, why, retry) else { return later };
+        let Ok(item) = self.kind.read(delivery) else { return later };
+        let Some(step) = self.kind.retrying(&item, delivery, why, retry) else { return later };
         let mut pause = Pause::default();
         let telling = async {
             while let Err(failure) = self.logger.record(context, vec![step.clone()]).await {
@@ -156,14 +145,15 @@ impl<K: Keep> Store<K> {
     async fn keep(
         &self,
         context: &RequestContext,
-        part: &mut Part<K::Item>,
+        batch: &[Delivery],
+        part: &mut Part,
         chances: u32,
         dispositions: &mut [Disposition],
     ) -> Ended {
         let mut pause = Pause::default();
         let (mut failures, mut doubts, mut was_there) = (0_u32, 0, false);
         while !part.is_empty() {
-            let Err(failure) = self.attempt(context, part, dispositions).await else { continue };
+            let Err(failure) = self.attempt(context, batch, part, dispositions).await else { continue };
             failures += 1;
             metrics::counter!("listener_retries_total").increment(1);
             let (why, wait) = (failure.to_string(), pause.grow());
@@ -202,21 +192,35 @@ impl<K: Keep> Store<K> {
     async fn attempt(
         &self,
         context: &RequestContext,
-        part: &mut Part<K::Item>,
+        batch: &[Delivery],
+        part: &mut Part,
         dispositions: &mut [Disposition],
     ) -> Result<(), RpcFailure> {
         let late = async {
             self.stopping.cancelled().await;
             tokio::time::sleep(GRACE).await;
         };
-        let items = part.iter().map(|(_, item)| item.clone()).collect();
+        let mut items = Vec::with_capacity(part.len());
+        part.retain(|&at| match self.kind.read(&batch[at]) {
+            Ok(item) => {
+                items.push(item);
+                true
+            }
+            Err(why) => {
+                dispositions[at] = Disposition::Dead(why);
+                false
+            }
+        });
+        if items.is_empty() {
+            return Ok(());
+        }
         let outcomes = tokio::select! {
             result = self.kind.send(&self.logger, context, items) => result?,
             () = late => return Err(RpcFailure::TooSlow),
         };
         crash::point("listener: stored");
         let mut failure = Ok(());
-        for ((at, item), outcome) in std::mem::take(part).into_iter().zip(outcomes) {
+        for (at, outcome) in std::mem::take(part).into_iter().zip(outcomes) {
             match outcome {
                 Ok(_) => dispositions[at] = Disposition::Done,
                 Err(AppendError::Refused(reason)) => dispositions[at] = Disposition::Dead(reason),
@@ -225,7 +229,7 @@ impl<K: Keep> Store<K> {
                 }
                 Err(unavailable @ AppendError::Unavailable(_)) => {
                     failure = Err(unavailable.into());
-                    part.push((at, item));
+                    part.push(at);
                 }
             }
         }

@@ -32,6 +32,13 @@ pub enum Disposition {
     Dead(String),
 }
 
+impl Disposition {
+    /// Whether it is to be elsewhere before it may leave the queue.
+    pub(super) fn is_onward(&self) -> bool {
+        matches!(self, Self::Later(_) | Self::Dead(_))
+    }
+}
+
 impl From<lapin::message::Delivery> for Delivery {
     fn from(delivery: lapin::message::Delivery) -> Self {
         Self { message: delivery, given: OnceLock::new() }

@@ -89,7 +89,8 @@ impl Work {
     /// Brings what could not be worked on to where it waits or is kept, however long it takes; at a stop those that
     /// are left go back into the queue.
     async fn pass_on(&self, batch: &[Delivery], dispositions: &mut [Disposition]) {
-        let passed = batch.iter().zip(dispositions).map(async |(delivery, disposition)| {
+        let onward = batch.iter().zip(dispositions).filter(|(_, disposition)| disposition.is_onward());
+        let passed = onward.map(async |(delivery, disposition)| {
             let (mut pause, died_at) = (Pause::default(), Utc::now());
             loop {
                 let passed = match &*disposition {

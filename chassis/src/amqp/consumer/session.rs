@@ -26,6 +26,9 @@ use crate::crash;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the server may take to begin with a consumer.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what comes is left alone while a batch is worked on: to be woken for each message of a busy queue would be a
+/// fifth of its cost.
+const LULL: Duration = Duration::from_millis(1);
 
 /// Why a session ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,15 +115,24 @@ impl Session {
         // Whether the consumer is being exchanged for one with another prefetch.
         let mut resizing = false;
         let ended = loop {
-            // One batch after the other, for as long as what comes meanwhile fits into one: fewer and larger ones cost the
-            // handler less.
             let idle = in_hand.len() == 0;
-            let full = gathering.is_full() && in_hand.len() < flow.concurrent();
-            if !gathering.is_empty() && (idle || last.is_some() || full) {
-                in_hand.push(work.start(gathering.take()));
-            } else if idle && let Some(ended) = last.take() {
+            if idle
+                && gathering.is_empty()
+                && let Some(ended) = last.take()
+            {
                 break ended;
             }
+            // One batch after the other, for as long as what comes meanwhile fits into one: fewer and larger ones cost the
+            // handler less.
+            let full = gathering.is_full() && in_hand.len() < flow.concurrent();
+            let begins = !gathering.is_empty() && (idle || last.is_some() || full);
+            let lull = (!idle && flow.in_order()).then_some(LULL);
+            let next = async {
+                if let Some(lull) = lull {
+                    tokio::time::sleep(lull).await;
+                }
+                consumer.next().await
+            };
             tokio::select! {
                 biased;
                 Some(finished) = in_hand.next() => {
@@ -150,7 +162,7 @@ impl Session {
                     last = Some(Ended::Stopped);
                     cancel(&channel, &consumer).await;
                 }
-                next = consumer.next(), if last.is_none() && !gathering.is_full() => {
+                next = next, if last.is_none() && !gathering.is_full() => {
                     match gathering.add(&mut consumer, next, weight, careful > 0) {
                         Ok(over) => last = over,
                         Err(ended) => break ended,
@@ -170,6 +182,8 @@ impl Session {
                         cancel(&channel, &consumer).await;
                     }
                 }
+                // Everything that is there is in it.
+                () = std::future::ready(()), if begins => in_hand.push(work.start(gathering.take())),
             }
         };
         close(&connection).await;
