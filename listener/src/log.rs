@@ -7,7 +7,6 @@ use chassis::amqp::Delivery;
 use chassis::request::RequestContext;
 use chassis::rpc::LoggerClient;
 use chassis::trace::TraceContext;
-use chrono::Utc;
 use contracts::event::{CONTENT_TYPE, CloudEvent};
 use contracts::log::{Entry, Level, LogPayload};
 use contracts::topology::Retry;
@@ -90,7 +89,7 @@ fn event(delivery: &Delivery) -> Result<Entry, DecodeError> {
 fn bare(delivery: &Delivery) -> Result<Entry, DecodeError> {
     let body = serde_json::from_slice(delivery.body()).map_err(DecodeError::Json)?;
     let payload = payload(delivery, body)?;
-    let at = delivery.timestamp().unwrap_or_else(Utc::now);
+    let at = delivery.timestamp().unwrap_or(delivery.received_at());
     let trace_id = delivery.trace().map(TraceContext::trace_id_hex);
     Ok(Entry::new(bare_id(delivery), payload, VIA, trace_id, at))
 }
@@ -122,7 +121,7 @@ fn bare_id(delivery: &Delivery) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::DateTime;
+    use chrono::{DateTime, Utc};
     use contracts::topology::log_key;
     use lapin::BasicProperties;
     use lapin::types::{AMQPValue, FieldTable};
@@ -201,6 +200,13 @@ mod tests {
             "a counter that began again"
         );
         assert_ne!(id("", &body), id("", &body), "nothing to tell them from each other");
+    }
+
+    #[test]
+    fn a_message_that_is_read_again_is_the_same_entry() {
+        let body = json!({"name": "n", "data": "d"}).to_string();
+        let delivery = delivery("logs_topic", "log.INFO", BasicProperties::default(), body);
+        assert_eq!(decode(&delivery, EVENTS).unwrap(), decode(&delivery, EVENTS).unwrap());
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) type Outcomes = Result<Vec<Result<Stored, AppendError>>, RpcFailure>;
 /// A kind of message that the logger keeps.
 pub(crate) trait Keep: Send + Sync + 'static {
     /// What the logger is sent.
-    type Item: Send + Sync;
+    type Item: Send;
     /// Whether a message that the logger fails at may wait for another attempt: the count of a dead letter's is that of
     /// its life before.
     const RETRIES: bool = true;
@@ -68,7 +68,7 @@ pub(crate) struct Store<K> {
 }
 
 /// Messages that are sent together: where each stands in its batch. They are read for each attempt: most need but one, and
-/// to keep what was sent would be a copy of all.
+/// to keep what was sent would be one more copy of all.
 type Part = Vec<usize>;
 
 /// How it ended with a part.
@@ -126,7 +126,10 @@ impl<K: Keep> Store<K> {
         }
         let later = delivery.later(self.onward.topology(), &why);
         let Disposition::Later(retry) = &later else { return later };
-        let Ok(item) = self.kind.read(delivery) else { return later };
+        let item = match self.kind.read(delivery) {
+            Ok(item) => item,
+            Err(why) => return Disposition::Dead(why),
+        };
         let Some(step) = self.kind.retrying(&item, delivery, why, retry) else { return later };
         let mut pause = Pause::default();
         let telling = async {

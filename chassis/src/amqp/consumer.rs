@@ -2,9 +2,9 @@
 //!
 //! A batch is whatever has come, up to a maximum ([`gathering`]): one message on a quiet queue, without a delay, and
 //! hundreds on a busy one, fewer where they are large ([`weight`]). While one is worked on ([`batch`]) the next is
-//! gathered, and begins when it is full or the other is done. They are acknowledged in order, each with one
-//! acknowledgement for all of it, after every message of it is done or elsewhere. Where a batch is a single message, each
-//! is acknowledged as it ends.
+//! gathered, with a look each millisecond, and begins when it is full or the other is done. They are acknowledged in
+//! order, each with one acknowledgement for all of it, after every message of it is done or elsewhere. Where a batch is a
+//! single message, each is acknowledged as it ends.
 //!
 //! When the connection, the channel, the consumer or the queue is lost, this makes all of them anew rather
 //! than let lapin recover: a deleted queue and a consumer that the server cancelled are healed the same way as a

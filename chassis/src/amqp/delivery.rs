@@ -16,6 +16,7 @@ use crate::trace::TraceContext;
 pub struct Delivery {
     pub(super) message: lapin::message::Delivery,
     given: OnceLock<Uuid>,
+    received_at: DateTime<Utc>,
 }
 
 /// What became of a delivery.
@@ -41,7 +42,7 @@ impl Disposition {
 
 impl From<lapin::message::Delivery> for Delivery {
     fn from(delivery: lapin::message::Delivery) -> Self {
-        Self { message: delivery, given: OnceLock::new() }
+        Self { message: delivery, given: OnceLock::new(), received_at: Utc::now() }
     }
 }
 
@@ -97,6 +98,11 @@ impl Delivery {
     /// The id for a message whose publisher gave it none: it is known by it from here on, also after a wait.
     pub fn given_id(&self) -> Uuid {
         *self.given.get_or_init(Uuid::now_v7)
+    }
+
+    /// When it came here, this time.
+    pub fn received_at(&self) -> DateTime<Utc> {
+        self.received_at
     }
 
     /// When its publisher says that it was made; to the second.

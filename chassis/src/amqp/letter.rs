@@ -47,7 +47,7 @@ impl Delivery {
             queue,
             reason,
             attempts: attempts.unwrap_or_default(),
-            died_at: died_at.unwrap_or_else(Utc::now),
+            died_at: died_at.unwrap_or(self.received_at()),
             published_at: self.timestamp(),
             message_id,
             content_type: self.content_type().map(str::to_owned),
@@ -157,6 +157,9 @@ mod tests {
     fn one_death_is_one_letter_and_another_is_another() {
         let first = died(1_700_000_000, "id", b"a body").letter();
         assert_eq!(died(1_700_000_000, "id", b"a body").letter().id, first.id);
+        let unknown =
+            Delivery::from(lapin::message::Delivery::mock(1, "".into(), "dead".into(), false, vec![]));
+        assert_eq!(unknown.letter(), unknown.letter(), "of whose death nothing is known");
         // Replayed, and dead again; or another message.
         for other in [
             died(1_700_000_001, "id", b"a body"),

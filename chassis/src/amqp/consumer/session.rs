@@ -11,6 +11,7 @@ use lapin::options::{
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionStatus, ErrorKind};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Finished, Work};
@@ -26,8 +27,8 @@ use crate::crash;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the server may take to begin with a consumer.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long what comes is left alone while a batch is worked on: to be woken for each message of a busy queue would be a
-/// fifth of its cost.
+/// How long what comes is left alone while a batch is worked on and the next is not full: to be woken for each message of
+/// a busy queue is a fifth of what it costs.
 const LULL: Duration = Duration::from_millis(1);
 
 /// Why a session ended.
@@ -114,6 +115,8 @@ impl Session {
         let mut last = None;
         // Whether the consumer is being exchanged for one with another prefetch.
         let mut resizing = false;
+        // When there is something to be seen again, while a batch is worked on.
+        let mut look_at = Instant::now();
         let ended = loop {
             let idle = in_hand.len() == 0;
             if idle
@@ -126,10 +129,9 @@ impl Session {
             // handler less.
             let full = gathering.is_full() && in_hand.len() < flow.concurrent();
             let begins = !gathering.is_empty() && (idle || last.is_some() || full);
-            let lull = (!idle && flow.in_order()).then_some(LULL);
-            let next = async {
-                if let Some(lull) = lull {
-                    tokio::time::sleep(lull).await;
+            let arrival = async {
+                if !idle {
+                    tokio::time::sleep_until(look_at).await;
                 }
                 consumer.next().await
             };
@@ -162,16 +164,22 @@ impl Session {
                     last = Some(Ended::Stopped);
                     cancel(&channel, &consumer).await;
                 }
-                next = next, if last.is_none() && !gathering.is_full() => {
-                    match gathering.add(&mut consumer, next, weight, careful > 0) {
+                arrival = arrival, if last.is_none() && !gathering.is_full() => {
+                    match gathering.add(&mut consumer, arrival, weight, careful > 0) {
                         Ok(over) => last = over,
                         Err(ended) => break ended,
+                    }
+                    if !gathering.is_full() {
+                        look_at = Instant::now() + LULL;
                     }
                     if resizing && last == Some(Ended::Cancelled) {
                         // What the old one had is taken.
                         (resizing, last) = (false, None);
-                        let begins = begin(&channel, queue.clone(), flow.prefetch);
-                        consumer = match tokio::time::timeout(BEGIN_TIMEOUT, begins).await {
+                        if idle && !gathering.is_empty() {
+                            in_hand.push(work.start(gathering.take()));
+                        }
+                        let beginning = begin(&channel, queue.clone(), flow.prefetch);
+                        consumer = match tokio::time::timeout(BEGIN_TIMEOUT, beginning).await {
                             Ok(Ok(consumer)) => consumer,
                             Ok(Err(error)) => break ended_by(&error),
                             Err(_) => break Ended::Lost("the server did not begin in time".to_owned()),
@@ -182,7 +190,7 @@ impl Session {
                         cancel(&channel, &consumer).await;
                     }
                 }
-                // Everything that is there is in it.
+                // Last, so that what is there already goes with it.
                 () = std::future::ready(()), if begins => in_hand.push(work.start(gathering.take())),
             }
         };
