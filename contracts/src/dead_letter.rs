@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::idempotency::KEY_CONFLICT;
+use crate::log;
 use crate::validation::{Form, Text, Violations};
 
 /// The longest body that is kept, in bytes: more than any message of the system has.
@@ -44,6 +46,41 @@ pub struct Letter {
     /// Its body.
     #[serde(flatten)]
     pub body: Body,
+}
+
+impl Letter {
+    /// Whether it is of a request whose key another one had used: it says nothing of the action that has the id.
+    pub fn is_conflict(&self) -> bool {
+        self.reason == KEY_CONFLICT
+    }
+
+    /// The message id with which it goes back, with this body or its own. That is the one that it had, unless another body
+    /// would make another effect of it.
+    pub fn message_id_of(&self, body: &[u8]) -> String {
+        // Without an id of its own it is known by the letter's.
+        let Some(id) = &self.message_id else { return self.id.to_string() };
+        match self.body.bytes().filter(|_| !self.body.truncated) {
+            Some(own) if own != body => log::bare_id(id, &own).to_string(),
+            // One that was never whole here was no entry.
+            _ => id.clone(),
+        }
+    }
+
+    /// The id of the event that it is, where it is a CloudEvent with one: it is the id of the effect.
+    pub fn event_id(&self) -> Option<Uuid> {
+        event_id(&self.body.bytes()?)
+    }
+}
+
+/// The id of the CloudEvent that this body is, if it is one.
+pub fn event_id(body: &[u8]) -> Option<Uuid> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(rename = "specversion")]
+        _version: String,
+        id: Uuid,
+    }
+    serde_json::from_slice(body).map(|Head { id, .. }| id).ok()
 }
 
 /// The body of a letter: as text where it is text.
@@ -146,6 +183,9 @@ pub struct Kept {
     pub letter: Letter,
     /// What became of it.
     pub state: LetterState,
+    /// When somebody last began to bring it back into its queue: it may be there, told or not.
+    #[serde(default)]
+    pub replaying_at: Option<DateTime<Utc>>,
     /// When that was decided.
     pub decided_at: Option<DateTime<Utc>>,
     /// Why it was discarded.
@@ -182,6 +222,44 @@ mod tests {
             assert_eq!(Discard::parse(wrong).unwrap_err().0[0].field, "reason");
         }
         assert!(Discard::parse(json!("reason")).is_err());
+    }
+
+    #[test]
+    fn with_another_body_it_is_the_same_effect() {
+        let letter = |message_id: Option<&str>| Letter {
+            id: Uuid::from_u128(7),
+            action: None,
+            queue: "q".into(),
+            exchange: "e".into(),
+            routing_key: "k".into(),
+            reason: "r".into(),
+            attempts: 1,
+            died_at: DateTime::default(),
+            published_at: None,
+            message_id: message_id.map(str::to_owned),
+            content_type: None,
+            traceparent: None,
+            body: Body::of(b"own"),
+        };
+        let uuid = Uuid::now_v7().to_string();
+        assert_eq!(letter(Some(&uuid)).message_id_of(b"other"), uuid);
+        assert_eq!(letter(None).message_id_of(b"other"), Uuid::from_u128(7).to_string());
+        let counted = letter(Some("17"));
+        assert_eq!(counted.message_id_of(b"own"), "17");
+        assert_eq!(counted.message_id_of(b"other"), log::bare_id("17", b"own").to_string());
+        let mut cut = counted.clone();
+        cut.body.truncated = true;
+        assert_eq!(cut.message_id_of(b"other"), "17");
+    }
+
+    #[test]
+    fn the_id_of_an_event_is_read_where_it_is_one() {
+        let id = Uuid::now_v7();
+        let event = json!({"specversion": "1.0", "id": id, "data": {}});
+        assert_eq!(event_id(event.to_string().as_bytes()), Some(id));
+        for other in [json!({"id": id, "name": "n"}), json!({"specversion": "1.0", "id": "7"}), json!([id])] {
+            assert_eq!(event_id(other.to_string().as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

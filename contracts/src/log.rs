@@ -10,6 +10,16 @@ use crate::validation::{Form, Text, Violations};
 /// The longest name of an entry, in characters.
 pub const MAX_NAME: usize = 255;
 
+/// The name space of the ids that are made of message ids.
+const MESSAGE_IDS: Uuid = Uuid::from_u128(0x6d2a_9c44_7f1e_4b0b_9a55_2c8b_6f3d_0e71);
+
+/// The id of the entry of a bare message with this message id: a UUID is taken as it is; from anything else one is made,
+/// together with the body, because publishers that count begin again at 1.
+pub fn bare_id(message_id: &str, body: &[u8]) -> Uuid {
+    Uuid::try_parse(message_id)
+        .unwrap_or_else(|_| Uuid::new_v5(&MESSAGE_IDS, &[message_id.as_bytes(), b"\0", body].concat()))
+}
+
 /// How serious an entry is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -46,7 +46,7 @@ pub const MAIL_BINDINGS: [&str; 2] = [MAIL_REQUESTED, USER_REGISTERED];
 /// The bindings of the trail queue: the steps of mails, one by one. What asks for a mail is not among them: it is
 /// returned to its publisher when the mail queue is not there to take it. What became of a log entry is seen in the
 /// log itself.
-pub const TRAIL_BINDINGS: [&str; 9] = [
+pub const TRAIL_BINDINGS: [&str; 10] = [
     "mail.queued",
     "mail.deferred",
     "mail.retrying",
@@ -56,6 +56,7 @@ pub const TRAIL_BINDINGS: [&str; 9] = [
     "mail.dead",
     "mail.replayed",
     "mail.discarded",
+    "mail.conflict",
 ];
 /// How long a message waits after each failed attempt, unless told; after the last it is dead.
 pub const RETRY_DELAYS: [Duration; 5] = [

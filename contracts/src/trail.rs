@@ -41,16 +41,26 @@ impl State {
     }
 
     /// How an action with these steps stands, the oldest first. An effect that is there stays there, whatever is told
-    /// after it.
-    pub fn of<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Option<Self> {
+    /// after it; and what was queued under its id by mistake says nothing of it.
+    pub fn of(steps: &[Step]) -> Option<Self> {
+        let mut mistakes = 0;
+        let mut about = Vec::with_capacity(steps.len());
+        for step in steps.iter().rev() {
+            if step.kind == StepKind::Queued && mistakes > 0 {
+                mistakes -= 1;
+                continue;
+            }
+            mistakes += usize::from(step.kind == StepKind::Conflict);
+            about.push(step);
+        }
         let mut state = None;
-        for step in steps {
+        for step in about.into_iter().rev() {
             state = Some(match step.kind {
                 StepKind::Done => return Some(Self::Done),
                 StepKind::Queued | StepKind::Replayed => Self::Queued,
                 StepKind::Deferred | StepKind::Retrying => Self::Retrying,
                 StepKind::Failed | StepKind::Dead | StepKind::Discarded => Self::Dead,
-                StepKind::Delivered | StepKind::Resent => state.unwrap_or(Self::Queued),
+                StepKind::Delivered | StepKind::Resent | StepKind::Conflict => state.unwrap_or(Self::Queued),
             });
         }
         state
@@ -68,7 +78,8 @@ pub struct Trail {
     pub state: State,
     /// How often it was tried; 0 where no step says so.
     pub attempts: u32,
-    /// Why it is not done, as the last step that says so has it. Why its dead letter was discarded is none of that.
+    /// Why it is not done, as the last step that says so has it. Why its dead letter was discarded is none of that, nor what
+    /// was wrong with another request.
     pub error: Option<String>,
     /// What happened, the oldest first.
     pub steps: Vec<Step>,
@@ -83,7 +94,8 @@ impl Trail {
         let state = State::of(&steps)?;
         let action = steps.first()?.name.clone();
         let attempts = steps.iter().filter_map(|step| step.details.attempt).max().unwrap_or_default();
-        let mut failures = steps.iter().rev().filter(|step| step.kind != StepKind::Discarded);
+        let mut failures =
+            steps.iter().rev().filter(|step| !matches!(step.kind, StepKind::Discarded | StepKind::Conflict));
         let error = failures.find_map(|step| step.details.why.clone()).filter(|_| state != State::Done);
         Some(Self { id, action, state, attempts, error, steps })
     }
@@ -113,6 +125,20 @@ mod tests {
         assert_eq!(state(&[Queued, Dead, Discarded]), Some(State::Dead));
         assert_eq!(state(&[Queued, Done, Retrying]), Some(State::Done));
         assert_eq!(state(&[Failed]), Some(State::Dead));
+        assert_eq!(state(&[Queued, Dead, Queued]), Some(State::Queued), "asked for again");
+    }
+
+    #[test]
+    fn what_was_queued_under_the_id_by_mistake_changes_nothing() {
+        use StepKind::*;
+        assert_eq!(state(&[Queued, Queued, Conflict]), Some(State::Queued));
+        assert_eq!(state(&[Queued, Conflict]), Some(State::Queued), "that it was queued is not told yet");
+        assert_eq!(state(&[Queued, Dead, Queued, Conflict]), Some(State::Dead));
+        assert_eq!(state(&[Queued, Retrying, Queued, Conflict]), Some(State::Retrying));
+        assert_eq!(state(&[Queued, Queued, Retrying, Conflict]), Some(State::Retrying));
+        assert_eq!(state(&[Queued, Failed, Queued, Queued, Conflict, Conflict]), Some(State::Dead));
+        assert_eq!(state(&[Queued, Queued, Conflict, Done]), Some(State::Done));
+        assert_eq!(state(&[Queued, Dead, Queued, Conflict, Replayed]), Some(State::Queued));
     }
 
     #[test]
@@ -129,11 +155,13 @@ mod tests {
             step(Retrying, 5, None, None),
             step(Deferred, 5, Some(1), Some("it is busy")),
             step(Discarded, 20, None, Some("not needed")),
+            step(Queued, 21, None, None),
+            step(Conflict, 22, None, Some("another payload")),
             step(Queued, 0, None, None),
         ];
         let trail = Trail::of(id, steps.clone()).unwrap();
         let kinds: Vec<_> = trail.steps.iter().map(|step| step.kind).collect();
-        assert_eq!(kinds, [Queued, Deferred, Retrying, Dead, Discarded]);
+        assert_eq!(kinds, [Queued, Deferred, Retrying, Dead, Discarded, Queued, Conflict]);
         assert_eq!((trail.id, trail.action.as_str(), trail.attempts), (id, "mail", 2));
         assert_eq!((trail.state, trail.error.as_deref()), (State::Dead, Some("no such box")));
         steps.push(step(Done, 30, Some(3), None));

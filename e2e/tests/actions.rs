@@ -68,6 +68,37 @@ async fn a_queued_mail_is_sent_once_and_its_trail_says_so() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_used_again_with_another_mail_changes_nothing_of_the_first() {
+    let system = System::healthy().await;
+    let (key, first, second) = (unique("key"), unique("first"), unique("second"));
+    let headers = [ASYNC, ("idempotency-key", key.as_str())];
+    let mail = |to: &str| {
+        let mail = json!({"to": format!("{to}@example.com"), "subject": "One key", "message": "m"});
+        json!({"action": "mail", "mail": mail})
+    };
+    let answer = system.handle_with(&headers, mail(&first)).await;
+    let path = answer.header("location").to_owned();
+    trail(&system, &path, "done").await;
+    let again = system.handle_with(&headers, mail(&second)).await;
+    assert_eq!((again.status, again.header("location")), (202, path.as_str()));
+    let id = path.trim_start_matches("/actions/");
+    let conflict = letter(&system, &format!("action={id}")).await;
+    let reason = conflict["reason"].as_str().unwrap_or_default();
+    assert!(reason.ends_with("with another payload"), "{conflict}");
+    let discard = format!("/dead-letters/{}/discard", conflict["id"].as_str().unwrap_or_default());
+    assert_eq!(post(&system, &discard, &json!({"reason": "a test"})).await.status, 200);
+    let told = eventually(SOON, "the conflict in the trail", || async {
+        let trail = trail(&system, &path, "done").await;
+        if kinds(&trail).contains(&"conflict") { Ok(trail) } else { Err(trail.to_string()) }
+    })
+    .await;
+    assert_eq!((kinds(&told).last(), &told["error"]), (Some(&"conflict"), &json!(null)), "{told}");
+    let sent =
+        (mails_to(&format!("{first}@example.com")).await, mails_to(&format!("{second}@example.com")).await);
+    assert_eq!((sent.0.map(|mails| mails.len()), sent.1.map(|mails| mails.len())), (Ok(1), Ok(0)));
+}
+
+#[tokio::test]
 async fn a_queued_log_can_be_followed_too() {
     let system = System::healthy().await;
     let name = unique("followed");

@@ -68,6 +68,17 @@ async fn a_body_of_a_mebibyte_is_taken_and_one_byte_more_is_413() {
 }
 
 #[tokio::test]
+async fn a_mail_that_is_longer_when_it_is_written_again_is_sent() {
+    let system = System::healthy().await;
+    let to = format!("{}@example.com", unique("long"));
+    let numbers = vec!["1e9"; 200_000].join(",");
+    let context = format!(r#"{{"name":"n","numbers":[{numbers}]}}"#);
+    let mail = format!(r#"{{"to":"{to}","subject":"s","template":"welcome","context":{context}}}"#);
+    let sent = raw(&system, format!(r#"{{"action":"mail","mail":{mail}}}"#)).await;
+    assert_eq!(sent.status, 202, "{}", sent.body);
+}
+
+#[tokio::test]
 async fn another_content_type_is_415_and_another_method_405() {
     let system = System::healthy().await;
     let form = system.send(Method::POST, "/handle", &[("content-type", "text/plain")], "{}").await;

@@ -30,6 +30,7 @@ const POINTS: [(&str, &[(&str, u32)]); 7] = [
             ("publisher: to be sent", 4),
             ("publisher: sent", 4),
             ("publisher: confirmed", 4),
+            ("replay: begun", 1),
             ("replay: published", 1),
             ("broker: to log", 1),
             ("broker: logged", 1),
@@ -84,7 +85,7 @@ const POINTS: [(&str, &[(&str, u32)]); 7] = [
             ("consumer: acknowledged", 2),
         ],
     ),
-    ("logger", &[("logger: to insert", 3), ("logger: inserted", 3), ("logger: decided", 1)]),
+    ("logger", &[("logger: to insert", 3), ("logger: inserted", 3), ("logger: decided", 2)]),
     (
         "register",
         &[

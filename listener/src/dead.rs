@@ -7,7 +7,6 @@ use chassis::request::RequestContext;
 use chassis::rpc::LoggerClient;
 use chassis::trace::TraceContext;
 use contracts::dead_letter::Letter;
-use contracts::idempotency::KEY_CONFLICT;
 use contracts::trail::{Step, StepKind};
 
 use crate::SERVICE;
@@ -49,16 +48,15 @@ impl Keep for Dead {
 }
 
 impl Dead {
-    /// What the trail of a mail says of its letter.
+    /// What the trail of a mail says of its letter. What another payload came to is nothing that became of the action.
     fn step(&self, letter: &Letter) -> Option<Step> {
-        // What another payload came to says nothing of the action that has the id.
-        let about = letter.queue == self.mail_queue && letter.reason != KEY_CONFLICT;
-        let action = letter.action.filter(|_| about)?;
-        let mut step = Step::new(action, "mail", StepKind::Dead, letter.id.as_u128(), SERVICE);
+        let action = letter.action.filter(|_| letter.queue == self.mail_queue)?;
+        let kind = if letter.is_conflict() { StepKind::Conflict } else { StepKind::Dead };
+        let mut step = Step::new(action, "mail", kind, letter.id.as_u128(), SERVICE);
         step.at = letter.died_at;
         step.trace_id =
             letter.traceparent.as_deref().and_then(TraceContext::parse).map(TraceContext::trace_id_hex);
-        step.details.attempt = Some(letter.attempts);
+        step.details.attempt = Some(letter.attempts).filter(|_| kind == StepKind::Dead);
         step.details.why = Some(letter.reason.clone());
         Some(step)
     }

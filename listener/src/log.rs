@@ -8,7 +8,7 @@ use chassis::request::RequestContext;
 use chassis::rpc::LoggerClient;
 use chassis::trace::TraceContext;
 use contracts::event::{CONTENT_TYPE, CloudEvent};
-use contracts::log::{Entry, Level, LogPayload};
+use contracts::log::{self, Entry, Level, LogPayload};
 use contracts::topology::Retry;
 use contracts::trail::Step;
 use contracts::validation::Violations;
@@ -24,8 +24,6 @@ const VIA: &str = "queue";
 /// The largest body that is read, in bytes. What the broker takes is at most 1 MiB, and grows a little when
 /// it is written again.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// The name space of the ids that are made of message ids.
-const MESSAGE_IDS: Uuid = Uuid::from_u128(0x6d2a_9c44_7f1e_4b0b_9a55_2c8b_6f3d_0e71);
 
 /// Why a message can't become an entry, now or later.
 #[derive(Debug, Error)]
@@ -105,16 +103,12 @@ fn payload(delivery: &Delivery, mut data: Value) -> Result<LogPayload, Violation
     LogPayload::parse(data)
 }
 
-/// The id of a bare message. Delivered again it has the same one if its publisher gave it a message id: a UUID
-/// is taken as it is; from anything else one is made, together with the body, because publishers that
-/// count begin again at 1. Without a message id it gets one here; where it is published again, or delivered again before it
-/// was passed on, nothing tells it from a new one.
+/// The id of a bare message. Delivered again it has the same one if its publisher gave it a message id. Without one it gets
+/// one here; where it is published again, or delivered again before it was passed on, nothing tells it from a new one.
 fn bare_id(delivery: &Delivery) -> Uuid {
     match delivery.message_id() {
         None => delivery.given_id(),
-        Some(id) => Uuid::try_parse(id).unwrap_or_else(|_| {
-            Uuid::new_v5(&MESSAGE_IDS, &[id.as_bytes(), b"\0", delivery.body()].concat())
-        }),
+        Some(id) => log::bare_id(id, delivery.body()),
     }
 }
 

@@ -114,9 +114,10 @@ impl Mails {
             status if status.is_success() => Asked::Sent,
             // Somebody else is sending it.
             StatusCode::CONFLICT if answer.retry_after.is_some() => Asked::Later(said()),
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT => {
-                Asked::Refused(said())
-            }
+            StatusCode::BAD_REQUEST
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE => Asked::Refused(said()),
             // Also what says more of the way there than of the mail: a request that did not come whole, a wrong address.
             status => Asked::Later(format!("{status}: {}", said())),
         }

@@ -133,7 +133,7 @@ impl<K: Keep> Store<K> {
         let Some(step) = self.kind.retrying(&item, delivery, why, retry) else { return later };
         let mut pause = Pause::default();
         let telling = async {
-            while let Err(failure) = self.logger.record(context, vec![step.clone()]).await {
+            while let Err(failure) = self.tell(context, step.clone()).await {
                 tracing::warn!(%failure, "a step could not be told");
                 tokio::time::sleep(pause.grow()).await;
             }
@@ -141,6 +141,14 @@ impl<K: Keep> Store<K> {
         match self.stopping.run_until_cancelled(Box::pin(telling)).await {
             Some(()) => later,
             None => Disposition::Requeue,
+        }
+    }
+
+    /// Tells a step. One that the logger does not take now or later is as good as told.
+    async fn tell(&self, context: &RequestContext, step: Step) -> Result<(), RpcFailure> {
+        match self.logger.record(context, vec![step]).await?.pop() {
+            Some(Err(unavailable @ AppendError::Unavailable(_))) => Err(unavailable.into()),
+            _ => Ok(()),
         }
     }
 

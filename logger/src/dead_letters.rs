@@ -78,6 +78,11 @@ pub enum DecideError {
     /// Another one was made before.
     #[error("the letter is {} already", .0.as_str())]
     Decided(LetterState),
+    /// A replay has begun, and was not told to have ended.
+    #[error(
+        "the letter may be in its queue already: its replay has begun, and has to be asked for again to end"
+    )]
+    Replaying,
     /// Whether it was made is not known.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -144,18 +149,29 @@ impl DeadLetters {
         Ok(letters.flat_map(|kept| [death(&kept), decision(&kept)]).flatten().collect())
     }
 
+    /// Marks a letter that is dead as on its way back into its queue, also a second time: from here on nobody discards it.
+    pub async fn begin_replay(&self, id: Uuid) -> Result<Kept, DecideError> {
+        self.change(id, doc! {}, doc! { "replaying_at": date(Utc::now()) }).await
+    }
+
     /// Decides about a letter that is dead: of several who do so at a time, one.
     pub async fn decide(&self, id: Uuid, decision: Decision) -> Result<Kept, DecideError> {
-        let change = match decision {
+        let (which, change) = match decision {
             Decision::Replayed(at) => {
-                doc! { "state": LetterState::Replayed.as_str(), "decided_at": date(at) }
+                (doc! {}, doc! { "state": LetterState::Replayed.as_str(), "decided_at": date(at) })
             }
-            Decision::Discarded(why) => doc! {
-                "state": LetterState::Discarded.as_str(), "decided_at": date(Utc::now()), "decided_why": why
-            },
+            Decision::Discarded(why) => (
+                doc! { "replaying_at": null },
+                doc! { "state": LetterState::Discarded.as_str(), "decided_at": date(Utc::now()), "decided_why": why },
+            ),
         };
-        let dead = doc! { "_id": binary(id), "state": LetterState::Dead.as_str() };
-        let update = self.letters.find_one_and_update(dead, doc! { "$set": change }).max_time(WORK);
+        self.change(id, which, change).await
+    }
+
+    /// Changes the letter with this id, if it is dead and what else is asked of it holds.
+    async fn change(&self, id: Uuid, mut which: Document, change: Document) -> Result<Kept, DecideError> {
+        which.extend(doc! { "_id": binary(id), "state": LetterState::Dead.as_str() });
+        let update = self.letters.find_one_and_update(which, doc! { "$set": change }).max_time(WORK);
         let update = update.return_document(ReturnDocument::After).write_concern(self.write_concern.clone());
         let changed = patiently(async { update.await }).await?;
         crash::point("logger: decided");
@@ -165,12 +181,16 @@ impl DeadLetters {
         }
         let kept = self.one(id).await?.ok_or(DecideError::Unknown)?;
         self.tell(&kept).await?;
-        Err(DecideError::Decided(kept.state))
+        Err(match kept.state {
+            LetterState::Dead => DecideError::Replaying,
+            decided => DecideError::Decided(decided),
+        })
     }
 
     /// Adds what was decided to the trail of a mail.
     async fn tell(&self, kept: &Kept) -> Result<(), ReadError> {
-        let Some(step) = decision(kept).filter(|step| step.name == MAIL) else { return Ok(()) };
+        let about = |step: &Step| step.name == MAIL && !kept.letter.is_conflict();
+        let Some(step) = decision(kept).filter(about) else { return Ok(()) };
         match self.steps.record(&[step]).await.pop() {
             Some(Err(error)) => Err(ReadError::Away(error.to_string())),
             Some(Ok(_)) | None => Ok(()),

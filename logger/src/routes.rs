@@ -42,6 +42,7 @@ pub fn routes(app: App) -> Router {
         .route("/actions/{id}", get(actions::one))
         .route("/dead-letters", get(letters::list))
         .route("/dead-letters/{id}", get(letters::one))
+        .route("/dead-letters/{id}/replaying", post(letters::replaying))
         .route("/dead-letters/{id}/replayed", post(letters::replayed))
         .route("/dead-letters/{id}/discard", post(letters::discard))
         .with_state(app)

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::routing::post;
 use chassis::health::Health;
 use chassis::http::Answer;
-use chassis::http::body::JsonBody;
+use chassis::http::body::{HANDED_ON, JsonBody};
 use chassis::http::client::{IDEMPOTENCY_KEY, REPLAY};
 use chassis::postgres;
 use chassis::request::RequestContext;
@@ -31,7 +31,7 @@ async fn send(
     State(delivery): State<Arc<Delivery>>,
     context: RequestContext,
     headers: HeaderMap,
-    body: JsonBody,
+    body: JsonBody<HANDED_ON>,
 ) -> Result<Answer, Answer> {
     let payload = MailPayload::parse(body.value()?).map_err(|wrong| Answer::invalid("mail", wrong))?;
     let id = uuid(&headers, IDEMPOTENCY_KEY)?.unwrap_or(context.id);

@@ -61,6 +61,12 @@ impl LoggerHttp {
         self.passed(&self.peer.post(&path, &json!({"reason": reason}), context, None).await?)
     }
 
+    /// Tells that a letter is about to go back into its queue: from then on nobody discards it.
+    pub async fn replaying(&self, context: &RequestContext, id: Uuid) -> Result<(), Answer> {
+        let answer = self.peer.post(&format!("/dead-letters/{id}/replaying"), &(), context, None).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(self.refused(&answer)) }
+    }
+
     /// Tells that a letter is back in its queue. That somebody else has told so before is as good.
     pub async fn replayed(
         &self,

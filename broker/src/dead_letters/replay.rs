@@ -1,7 +1,8 @@
 //! Puts a dead letter back into the queue that it came from.
 //!
-//! The logger is told once RabbitMQ has confirmed it: where that fails, or the broker dies in between, the letter can be
-//! replayed again, which has no second effect, since the message has the same id.
+//! The logger is told before, so that nobody discards what is on its way, and once RabbitMQ has confirmed it. Where one of
+//! them fails, or the broker dies in between, the letter can be replayed again, which has no second effect, since the
+//! message has the same id, whatever its body.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::request::RequestContext;
 use chrono::Utc;
-use contracts::dead_letter::{Kept, Letter, LetterState, Replayed};
+use contracts::dead_letter::{Kept, Letter, LetterState, Replayed, event_id};
 use contracts::topology::Topology;
 use contracts::validation::Violations;
 use http::StatusCode;
@@ -58,6 +59,9 @@ pub(super) async fn replay(
         let violations = Violations::one("body", "is required: the letter's own is not whole");
         return Err(Answer::invalid("replay", violations));
     };
+    keeps_its_id(&letter, &body)?;
+    app.logger_http.replaying(context, id).await?;
+    crash::point("replay: begun");
     let replayed = Replayed { at: Utc::now() };
     app.publisher.replay(&letter, body).await?;
     crash::point("replay: published");
@@ -78,6 +82,17 @@ fn replayable(topology: &Topology, letter: &Letter, state: LetterState) -> Resul
     } else {
         let shown: String = queue.chars().take(255).collect();
         conflict(format!("the dead letter {id} died in {shown:?}, which is no queue of this system"))
+    }
+}
+
+/// Whether an event goes back under its own id, which is that of its effect.
+fn keeps_its_id(letter: &Letter, body: &[u8]) -> Result<(), Answer> {
+    match (letter.event_id(), event_id(body)) {
+        (Some(own), Some(other)) if own != other => {
+            let violations = Violations::one("body", format!("must keep the id of its event, {own}"));
+            Err(Answer::invalid("replay", violations))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,8 @@
 
 mod keeper;
 
-use contracts::dead_letter::{Body, LetterState, MAX_BODY};
+use contracts::dead_letter::{Body, Letter, LetterState, MAX_BODY};
+use contracts::log::bare_id;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 use serde_json::json;
@@ -168,6 +169,38 @@ async fn only_dead_letters_of_queues_of_our_own_are_replayed() {
     }
     assert_eq!(post(&broker, "/7/replay", &json!({})).await.status, 400);
     assert_eq!(keeper.state(foreign).0, LetterState::Dead);
+    assert!(!keeper.is_replaying(foreign));
+}
+
+#[tokio::test]
+async fn with_another_body_a_letter_is_the_same_effect() {
+    let (stand, keeper, broker) = stand().await;
+    let event = |id: Uuid, data: i32| json!({"specversion": "1.0", "id": id, "data": data}).to_string();
+    let id = Uuid::now_v7();
+    let asked = Letter { body: Body::of(event(id, 1).as_bytes()), ..letter(&stand.topology.mail_queue) };
+    let asked = keeper.keep(asked);
+    let path = format!("/{}/replay", asked.id);
+    let answer = post(&broker, &path, &json!({"body": event(Uuid::now_v7(), 2)})).await;
+    let message = format!("replay: body must keep the id of its event, {id}");
+    assert_eq!((answer.status, answer.message()), (422, message.as_str()));
+    assert_eq!((keeper.state(asked.id).0, keeper.is_replaying(asked.id)), (LetterState::Dead, false));
+    assert_eq!(post(&broker, &path, &json!({"body": event(id, 2)})).await.status, 202);
+    assert_eq!(stand.only(&stand.topology.mail_queue).await.data, event(id, 2).as_bytes());
+
+    // Of whoever counts, the id of the entry is made of the body too: of the one that it had.
+    let bare = letter(&stand.topology.log_queue);
+    let bare = keeper.keep(Letter { message_id: Some("17".to_owned()), content_type: None, ..bare });
+    for data in [1, 2] {
+        keeper.fail_once();
+        let body = json!({"body": {"name": "n", "data": data}});
+        assert_eq!(post(&broker, &format!("/{}/replay", bare.id), &body).await.status, 503);
+    }
+    let entry = bare_id("17", bare.body.body.as_bytes()).to_string();
+    let messages = stand.drain(&stand.topology.log_queue).await;
+    let ids =
+        messages.iter().map(|message| message.properties.message_id().as_ref().map(ShortString::as_str));
+    assert_eq!(ids.collect::<Vec<_>>(), [Some(entry.as_str()); 2]);
+    testkit::rabbitmq::clean(&stand.topology).await;
 }
 
 #[tokio::test]
@@ -196,6 +229,8 @@ async fn a_letter_is_recorded_as_replayed_only_once_it_is_in_its_queue() {
     let message = "RabbitMQ is not available, try again shortly";
     assert_eq!((answer.status, answer.message()), (503, message), "{}", answer.body);
     assert_eq!(keeper.state(id).0, LetterState::Dead);
+    // It may be on its way: nobody discards it any more.
+    assert!(keeper.is_replaying(id));
     let answer = post(&broker, "/replay", &json!({"ids": [id]})).await;
     assert_eq!((answer.status, answer.message()), (202, "Replayed: 0 of 1"));
     assert_eq!(answer.body["data"]["failed"], json!([{"id": id, "status": 503, "message": message}]));

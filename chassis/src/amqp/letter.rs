@@ -24,7 +24,7 @@ struct Death {
 }
 
 impl Delivery {
-    /// The letter of a message of the dead queue: delivered again, it is the same.
+    /// The letter of a message of the dead queue: delivered again, it is the same, where the message has an id.
     pub fn letter(&self) -> Letter {
         let death = self.death();
         let of = |header, death: Option<&String>| {
@@ -40,7 +40,11 @@ impl Delivery {
         let message_id = self.message_id().map(str::to_owned);
         let attempts = self.number(ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok());
         Letter {
-            id: letter_id(&queue, message_id.as_deref(), died_at, self.body()),
+            id: match &message_id {
+                Some(message_id) => letter_id(&queue, message_id, died_at, self.body()),
+                // Nothing tells it from another one that died with it: rather two letters of one message than one of two.
+                None => self.given_id(),
+            },
             action: message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()),
             exchange: of(EXCHANGE, death.as_ref().map(|death| &death.exchange)),
             routing_key: of(ROUTING_KEY, death.as_ref().map(|death| &death.routing_key)),
@@ -93,9 +97,9 @@ fn string(value: &AMQPValue) -> Option<String> {
 }
 
 /// The id of a letter: of one death of one message.
-fn letter_id(queue: &str, message_id: Option<&str>, at: Option<DateTime<Utc>>, body: &[u8]) -> Uuid {
+fn letter_id(queue: &str, message_id: &str, at: Option<DateTime<Utc>>, body: &[u8]) -> Uuid {
     let at = at.map(|at| at.timestamp_millis()).unwrap_or_default();
-    let head = format!("{queue}\0{}\0{at}\0", message_id.unwrap_or_default());
+    let head = format!("{queue}\0{message_id}\0{at}\0");
     Uuid::new_v5(&LETTERS, &[head.as_bytes(), body].concat())
 }
 
@@ -160,6 +164,13 @@ mod tests {
         let unknown =
             Delivery::from(lapin::message::Delivery::mock(1, "".into(), "dead".into(), false, vec![]));
         assert_eq!(unknown.letter(), unknown.letter(), "of whose death nothing is known");
+        // Nothing tells two messages without an id from each other.
+        let nameless = || {
+            let mut delivery = died(1_700_000_000, "id", b"a body");
+            delivery.message.properties = delivery.message.properties.clone().with_message_id("".into());
+            delivery
+        };
+        assert_ne!(nameless().letter().id, nameless().letter().id);
         // Replayed, and dead again; or another message.
         for other in [
             died(1_700_000_001, "id", b"a body"),

@@ -22,11 +22,15 @@ const REST: usize = 8 * LIMIT;
 /// For how long.
 const REST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A whole body that says that it is JSON; not parsed yet.
-#[derive(Debug)]
-pub struct JsonBody(pub Bytes);
+/// The largest body of what the broker has read, and has written again for another service: it grows by what its writer left
+/// out, and by numbers that are longer in full.
+pub const HANDED_ON: usize = 4 * LIMIT;
 
-impl JsonBody {
+/// A whole body of `MOST` bytes that says that it is JSON; not parsed yet.
+#[derive(Debug)]
+pub struct JsonBody<const MOST: usize = LIMIT>(pub Bytes);
+
+impl<const MOST: usize> JsonBody<MOST> {
     /// The one JSON value that the body must be, as `T`, which may borrow from it.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Answer> {
         parse(&self.0)
@@ -49,12 +53,12 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Answer> {
     serde_json::from_str(text).map_err(|error| bad(format!("the body must be one JSON value: {error}")))
 }
 
-impl<S: Sync> FromRequest<S> for JsonBody {
+impl<S: Sync, const MOST: usize> FromRequest<S> for JsonBody<MOST> {
     type Rejection = Answer;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Answer> {
         let (head, mut body) = request.into_parts();
-        let read = read(&head.headers, &mut body).await;
+        let read = read(&head.headers, &mut body, MOST).await;
         // Whoever asks first has not sent anything yet.
         let sends = !head.headers.contains_key(header::EXPECT);
         if let Err(refusal) = &read
@@ -63,19 +67,19 @@ impl<S: Sync> FromRequest<S> for JsonBody {
         {
             discard(body).await;
         }
-        read
+        read.map(Self)
     }
 }
 
-async fn read(headers: &HeaderMap, body: &mut Body) -> Result<JsonBody, Answer> {
+async fn read(headers: &HeaderMap, body: &mut Body, most: usize) -> Result<Bytes, Answer> {
     check_content_type(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > LIMIT as u64) {
-        return Err(too_large());
+    if announced.is_some_and(|length: u64| length > most as u64) {
+        return Err(too_large(most));
     }
-    match tokio::time::timeout(PATIENCE, Limited::new(body, LIMIT).collect()).await {
-        Ok(Ok(body)) => Ok(JsonBody(body.to_bytes())),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+    match tokio::time::timeout(PATIENCE, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large(most)),
         Ok(Err(_)) => Err(Answer::failed(StatusCode::BAD_REQUEST, "the body broke off before its end")),
         Err(_) => {
             let message = format!("the body was not sent within {} s", PATIENCE.as_secs());
@@ -91,8 +95,8 @@ async fn discard(body: Body) {
     let _ = tokio::time::timeout(REST_PATIENCE, whole).await;
 }
 
-fn too_large() -> Answer {
-    Answer::failed(StatusCode::PAYLOAD_TOO_LARGE, format!("the body must not be larger than {LIMIT} bytes"))
+fn too_large(most: usize) -> Answer {
+    Answer::failed(StatusCode::PAYLOAD_TOO_LARGE, format!("the body must not be larger than {most} bytes"))
 }
 
 /// `application/json` or `…+json`, with any parameters; a request that names no type is taken at its word.

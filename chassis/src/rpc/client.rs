@@ -166,7 +166,11 @@ impl LoggerClient {
                 Ok(())
             }
             Ok(Err(error)) => Err(RpcFailure::from(error).to_string()),
-            Err(_) => Err(RpcFailure::TooSlow.to_string()),
+            // Who waits for it to be there again makes no other call.
+            Err(_) => {
+                connection.kept_silent();
+                Err(RpcFailure::TooSlow.to_string())
+            }
         }
     }
 

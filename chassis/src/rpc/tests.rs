@@ -236,6 +236,21 @@ async fn without_a_server_a_call_fails_fast_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_connection_that_answers_no_check_is_given_up() {
+    let lifecycle = Lifecycle::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = LoggerClient::start(vec![listener.local_addr().unwrap().to_string()], &lifecycle);
+    // Taken, and nobody is at its other end.
+    let (_dead, _) = listener.accept().await.unwrap();
+    let server =
+        tokio::spawn(serve(listener, CancellationToken::new(), Limits::default(), |_, context, request| {
+            Fake::default().serve(context, request)
+        }));
+    testkit::eventually(Duration::from_secs(20), "a check", || client.check()).await;
+    server.abort();
+}
+
+#[tokio::test]
 async fn with_more_than_one_address_one_that_is_away_is_passed_over() {
     let (first, second, lifecycle) = (Fake::default(), Fake::default(), Lifecycle::default());
     let one = start("127.0.0.1:0", first.clone(), Limits::default()).await;

@@ -41,11 +41,13 @@ pub enum StepKind {
     Replayed,
     /// Somebody decided that its dead letter is not needed.
     Discarded,
+    /// What was queued last under this id was something else, and went to the dead letters: the action stands as before.
+    Conflict,
 }
 
 impl StepKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Queued,
         Self::Delivered,
         Self::Deferred,
@@ -56,6 +58,7 @@ impl StepKind {
         Self::Dead,
         Self::Replayed,
         Self::Discarded,
+        Self::Conflict,
     ];
 
     /// The name on the wire.
@@ -71,6 +74,7 @@ impl StepKind {
             Self::Dead => "dead",
             Self::Replayed => "replayed",
             Self::Discarded => "discarded",
+            Self::Conflict => "conflict",
         }
     }
 

@@ -51,7 +51,7 @@ const isOver = ({ state, steps }) => state === "done" || (state === "dead" && st
 
 /** How a state is coloured, or a step. */
 const toneOf = (what) =>
-  ({ done: "good", dead: "broken", failed: "broken", retrying: "bad", deferred: "bad", resent: "bad" })[what] ?? "waiting";
+  ({ done: "good", dead: "broken", failed: "broken", retrying: "bad", deferred: "bad", resent: "bad", conflict: "bad" })[what] ?? "waiting";
 
 /**
  * Shows a trail in `place`. The keyboard stays there.

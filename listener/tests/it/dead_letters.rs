@@ -203,6 +203,25 @@ async fn an_entry_at_which_the_logger_fails_each_time_is_dead_at_last_and_its_ne
 }
 
 #[tokio::test]
+async fn that_an_entry_waits_is_told_also_where_the_logger_lacks_its_mongodb_at_first() {
+    let stand = Stand::new().await;
+    let listener = stand.start_ready().await;
+    stand.logger.set(Mood::LacksMongo);
+    let id = Uuid::now_v7();
+    let properties = BasicProperties::default().with_message_id(id.to_string().into());
+    let body = format!(r#"{{"name":"{FATAL}","data":1}}"#);
+    stand.send(&stand.topology.logs_topic, "log.ERROR", body.as_bytes(), properties).await;
+    stand.logger.is_told().await;
+    stand.logger.set(Mood::Stores);
+    stand.letter(&id.to_string()).await;
+    let attempts: Vec<_> = stand.logger.steps(id).iter().map(|step| step.details.attempt).collect();
+    assert_eq!(attempts, [Some(1), Some(2)]);
+    listener.stop().await;
+    stand.is_done().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
 async fn an_entry_without_an_id_keeps_the_one_that_it_was_given() {
     let stand = Stand::new().await;
     let listener = stand.start_ready().await;

@@ -168,14 +168,24 @@ async fn what_is_refused_for_good_is_dead_at_once() {
     let listener = stand.start_ready().await;
     let held = stand.mailer.hold();
     let (refused, conflict) = (stand.request_mail().await, stand.request_mail().await);
+    let large = stand.request_mail().await;
     stand.mailer.says(refused, &[Say::Refused]);
+    stand.mailer.says(large, &[Say::TooLarge]);
     stand.mailer.says(conflict, &[Say::Conflict]);
     drop(held);
-    for (id, reason) in [(refused, "550 nobody here"), (conflict, "with another payload")] {
+    let reasons =
+        [(refused, "550 nobody here"), (large, "not be larger"), (conflict, "with another payload")];
+    for (id, reason) in reasons {
         let letter = stand.letter(&id.to_string()).await;
         assert!(letter.reason.contains(reason), "{}", letter.reason);
         assert_eq!(stand.mailer.calls(id).len(), 1);
     }
+    let told = stand.steps(refused, StepKind::Dead).await;
+    assert_eq!(told.last().unwrap().details.attempt, Some(1));
+    // Of the mail that has the key it says nothing but that.
+    let told = stand.steps(conflict, StepKind::Conflict).await;
+    assert_eq!(told.last().unwrap().details.attempt, None);
+    assert!(told.iter().all(|step| step.kind != StepKind::Dead), "{told:?}");
     listener.stop().await;
     stand.is_done().await;
     stand.clean().await;

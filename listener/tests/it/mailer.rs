@@ -22,6 +22,8 @@ pub(crate) enum Say {
     Sent,
     /// 422.
     Refused,
+    /// 413.
+    TooLarge,
     /// 503.
     NotNow,
     /// 409 with a `Retry-After`.
@@ -127,6 +129,7 @@ async fn send(
     match say {
         Say::Sent => Answer::ok(StatusCode::ACCEPTED, "Message sent"),
         Say::Refused => Answer::failed(StatusCode::UNPROCESSABLE_ENTITY, "to was refused: 550 nobody here"),
+        Say::TooLarge => Answer::failed(StatusCode::PAYLOAD_TOO_LARGE, "the body must not be larger"),
         Say::NotNow => Answer::unavailable("the mail server"),
         Say::UnderWay => Answer::under_way(Duration::from_secs(1)),
         Say::Conflict => Answer::key_conflict(),

@@ -58,6 +58,8 @@ pub(crate) struct Logger {
     deaths: Arc<AtomicU32>,
     stored: Arc<Mutex<HashMap<Uuid, Entry>>>,
     steps: Arc<Mutex<HashMap<Uuid, Step>>>,
+    /// How often steps were told, kept or not.
+    told: Arc<AtomicU32>,
     letters: Arc<Mutex<HashMap<Uuid, Letter>>>,
     mood: Arc<Mutex<Mood>>,
     /// A call is answered when it gets a permit.
@@ -75,7 +77,8 @@ impl Logger {
         let (steps, letters) = (Arc::default(), Arc::default());
         let gate = Arc::new(Semaphore::new(GATE as usize));
         let deaths = Arc::new(AtomicU32::new(u32::MAX));
-        let logger = Self { wire, deaths, stored, steps, letters, mood, gate };
+        let told = Arc::default();
+        let logger = Self { wire, deaths, stored, steps, told, letters, mood, gate };
         let handling = logger.clone();
         let handler = move |_: SocketAddr, _: tarpc::context::Context, request: LoggerRequest| {
             let logger = handling.clone();
@@ -90,9 +93,12 @@ impl Logger {
                     LoggerRequest::AppendAll { entries } => LoggerResponse::AppendAll(
                         entries.into_iter().map(|entry| logger.append(entry)).collect(),
                     ),
-                    LoggerRequest::Record { steps } => LoggerResponse::Record(
-                        steps.into_iter().map(|step| logger.keep(&logger.steps, step.id, step)).collect(),
-                    ),
+                    LoggerRequest::Record { steps } => {
+                        logger.told.fetch_add(1, Ordering::SeqCst);
+                        LoggerResponse::Record(
+                            steps.into_iter().map(|step| logger.keep(&logger.steps, step.id, step)).collect(),
+                        )
+                    }
                     LoggerRequest::Bury { letters } => LoggerResponse::Bury(
                         letters
                             .into_iter()
@@ -152,6 +158,14 @@ impl Logger {
         let mut letters: Vec<_> = self.letters.lock().unwrap().values().cloned().collect();
         letters.sort_by_key(|letter| letter.died_at);
         letters
+    }
+
+    /// Waits until it is told a step, whatever it says to it.
+    pub(crate) async fn is_told(&self) {
+        eventually(SOON, "a step", || async {
+            if self.told.load(Ordering::SeqCst) > 0 { Ok(()) } else { Err("none is told") }
+        })
+        .await;
     }
 
     /// The steps of an action, the oldest first.

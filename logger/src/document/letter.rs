@@ -7,6 +7,7 @@
 //! | `died_at` | date | when it was given up; what pages go by |
 //! | `published_at` | date | as in the letter |
 //! | `state` | string | `dead`, until somebody decides |
+//! | `replaying_at` | date | when somebody last began to bring it back into its queue |
 //! | `decided_at` | date | when that was; what the retention goes by, so that an undecided letter stays |
 //! | `decided_why` | string | why it was discarded |
 //! | `body`, `encoding` | string | as in the letter |
@@ -24,7 +25,7 @@ use super::{DecodeError, append_some, binary, date, optional, required};
 /// How much of a body a list shows, in bytes: a whole number of base64's groups.
 const SHOWN: usize = 2048;
 /// Every field but the body.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "_id",
     "action",
     "queue",
@@ -40,6 +41,7 @@ const FIELDS: [&str; 17] = [
     "encoding",
     "truncated",
     "state",
+    "replaying_at",
     "decided_at",
     "decided_why",
 ];
@@ -91,6 +93,7 @@ pub fn decode(document: &RawDocument) -> Result<Kept, DecodeError> {
     Ok(Kept {
         letter,
         state: required(document, "state")?,
+        replaying_at: optional(document, "replaying_at")?,
         decided_at: optional(document, "decided_at")?,
         decided_why: optional(document, "decided_why")?,
     })
@@ -153,7 +156,16 @@ mod tests {
         };
         for letter in [full, bare] {
             let kept = decode(&encode(&letter)).unwrap();
-            assert_eq!(kept, Kept { letter, state: LetterState::Dead, decided_at: None, decided_why: None });
+            assert_eq!(
+                kept,
+                Kept {
+                    letter,
+                    state: LetterState::Dead,
+                    replaying_at: None,
+                    decided_at: None,
+                    decided_why: None
+                }
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! `GET /dead-letters`, `GET /dead-letters/{id}` and what is decided about one: `POST …/replayed`, which the broker
-//! calls once the message is in its queue again, and `POST …/discard`.
+//! `GET /dead-letters`, `GET /dead-letters/{id}` and what is decided about one: `POST …/replaying` and `…/replayed`, which the
+//! broker calls before it puts the message into its queue again, and once it is there, and `POST …/discard`.
 
 use axum::extract::{Path, RawQuery, State};
 use chassis::http::Answer;
@@ -42,6 +42,11 @@ pub(super) async fn one(State(app): State<App>, Path(text): Path<String>) -> Res
     }
 }
 
+pub(super) async fn replaying(State(app): State<App>, Path(text): Path<String>) -> Result<Answer, Answer> {
+    let id = letter_id(&text)?;
+    decided(id, app.letters.begin_replay(id).await)
+}
+
 pub(super) async fn replayed(
     State(app): State<App>,
     Path(text): Path<String>,
@@ -49,7 +54,7 @@ pub(super) async fn replayed(
 ) -> Result<Answer, Answer> {
     let id = letter_id(&text)?;
     let Replayed { at } = body.parse()?;
-    decide(&app, id, Decision::Replayed(at)).await
+    decided(id, app.letters.decide(id, Decision::Replayed(at)).await)
 }
 
 pub(super) async fn discard(
@@ -60,14 +65,16 @@ pub(super) async fn discard(
     let id = letter_id(&text)?;
     let discard =
         Discard::parse(body.value()?).map_err(|violations| Answer::invalid("discard", violations))?;
-    decide(&app, id, Decision::Discarded(discard.reason)).await
+    decided(id, app.letters.decide(id, Decision::Discarded(discard.reason)).await)
 }
 
-async fn decide(app: &App, id: Uuid, decision: Decision) -> Result<Answer, Answer> {
-    match app.letters.decide(id, decision).await {
+fn decided(id: Uuid, decided: Result<Kept, DecideError>) -> Result<Answer, Answer> {
+    match decided {
         Ok(kept) => Ok(Answer::ok(StatusCode::OK, kept.state.as_str()).with_data(&kept)),
         Err(DecideError::Unknown) => Err(nothing(id)),
-        Err(error @ DecideError::Decided(_)) => Err(Answer::failed(StatusCode::CONFLICT, error.to_string())),
+        Err(error @ (DecideError::Decided(_) | DecideError::Replaying)) => {
+            Err(Answer::failed(StatusCode::CONFLICT, error.to_string()))
+        }
         Err(DecideError::Read(error)) => Err(error.into()),
     }
 }

@@ -31,7 +31,13 @@ async fn one(logger: &Logger, id: Uuid) -> Kept {
 }
 
 fn dead(letter: &Letter) -> Kept {
-    Kept { letter: letter.clone(), state: LetterState::Dead, decided_at: None, decided_why: None }
+    Kept {
+        letter: letter.clone(),
+        state: LetterState::Dead,
+        replaying_at: None,
+        decided_at: None,
+        decided_why: None,
+    }
 }
 
 fn query_time(at: DateTime<Utc>) -> String {

@@ -2,6 +2,7 @@
 
 use bson::doc;
 use contracts::dead_letter::{Kept, Letter, LetterState};
+use contracts::idempotency::KEY_CONFLICT;
 use contracts::logger::Stored;
 use contracts::trail::{Step, StepKind, step_id};
 use futures_util::future::join_all;
@@ -72,6 +73,39 @@ async fn a_letter_is_discarded_once_with_its_reason() {
         assert_eq!((again.status, again.message()), (409, "the letter is discarded already"));
     }
     assert_eq!(one(&logger, letter.id).await, first);
+    logger.stop().await;
+}
+
+#[tokio::test]
+async fn a_letter_whose_replay_has_begun_is_not_discarded_and_may_be_replayed_to_its_end() {
+    let logger = Logger::start().await;
+    let letter = buried(&logger, MAIL).await;
+    let path = format!("/dead-letters/{}/replaying", letter.id);
+    for _ in 0..2 {
+        let begun = kept(&logger.post_to(&path, &json!(null)).await);
+        assert_eq!((begun.state, begun.replaying_at.is_some()), (LetterState::Dead, true));
+    }
+    let refused = discard(&logger, letter.id, "late").await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(refused.message().contains("its replay has begun"), "{}", refused.message());
+    assert_eq!(steps(&logger).await, []);
+    assert_eq!(kept(&replayed(&logger, letter.id).await).state, LetterState::Replayed);
+    let again = logger.post_to(&path, &json!(null)).await;
+    assert_eq!((again.status, again.message()), (409, "the letter is replayed already"));
+    let unknown = logger.post_to(&format!("/dead-letters/{}/replaying", Uuid::nil()), &json!(null)).await;
+    assert_eq!(unknown.status, 404);
+    logger.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_decided_about_a_conflict_says_nothing_of_the_action_that_has_the_key() {
+    let logger = Logger::start().await;
+    let conflict = || Letter { reason: KEY_CONFLICT.to_owned(), ..letter(MAIL) };
+    let letters = [conflict(), conflict()];
+    logger.bury(&letters).await;
+    assert_eq!(discard(&logger, letters[0].id, "a test").await.status, 200);
+    assert_eq!(replayed(&logger, letters[1].id).await.status, 200);
+    assert_eq!(steps(&logger).await, []);
     logger.stop().await;
 }
 

@@ -59,7 +59,8 @@ impl Keeper {
 
     /// Keeps a letter of which this became.
     pub(super) fn keep_as(&self, letter: Letter, state: LetterState) -> Letter {
-        let kept = Kept { letter: letter.clone(), state, decided_at: None, decided_why: None };
+        let kept =
+            Kept { letter: letter.clone(), state, replaying_at: None, decided_at: None, decided_why: None };
         self.letters.lock().unwrap().insert(letter.id, kept);
         letter
     }
@@ -68,6 +69,11 @@ impl Keeper {
     pub(super) fn state(&self, id: Uuid) -> (LetterState, Option<String>) {
         let letters = self.letters.lock().unwrap();
         (letters[&id].state, letters[&id].decided_why.clone())
+    }
+
+    /// Whether somebody has begun to bring a letter back.
+    pub(super) fn is_replaying(&self, id: Uuid) -> bool {
+        self.letters.lock().unwrap()[&id].replaying_at.is_some()
     }
 
     /// The next time a letter is shown only to two at once.
@@ -85,6 +91,7 @@ impl Keeper {
         let routes = Router::new()
             .route("/dead-letters", get(list))
             .route("/dead-letters/{id}", get(show))
+            .route("/dead-letters/{id}/replaying", post(replaying))
             .route("/dead-letters/{id}/replayed", post(replayed))
             .route("/dead-letters/{id}/discard", post(discard));
         service(routes.with_state(self.clone())).await
@@ -123,6 +130,17 @@ async fn show(State(keeper): State<Keeper>, Path(id): Path<Uuid>) -> Answer {
     match kept {
         Some(kept) => Answer::ok(StatusCode::OK, "a letter").with_data(&kept),
         None => Answer::failed(StatusCode::NOT_FOUND, nothing(id)),
+    }
+}
+
+async fn replaying(State(keeper): State<Keeper>, Path(id): Path<Uuid>) -> Answer {
+    let mut letters = keeper.letters.lock().unwrap();
+    match letters.get_mut(&id) {
+        Some(kept) if kept.state == LetterState::Dead => {
+            kept.replaying_at = Some(Utc::now());
+            Answer::ok(StatusCode::OK, "begun").with_data(&*kept)
+        }
+        _ => Answer::failed(StatusCode::CONFLICT, "it is decided"),
     }
 }
 

@@ -5,7 +5,7 @@
 //! answer is given up, as one is whose other end went away without a word.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use contracts::logger::{LoggerClient, LoggerRequest, LoggerResponse};
@@ -23,6 +23,8 @@ const DIAL: Duration = Duration::from_secs(2);
 /// How long a call may wait, from the moment that the last connection broke: a logger that is restarted is
 /// there again by then, and one that is not is down.
 const GRACE: Duration = Duration::from_secs(1);
+/// How many checks in a row may get no answer.
+const SILENT: u32 = 3;
 /// A connection that lived so long ended for another reason than the last.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -41,6 +43,7 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 struct Pulse {
     answers: AtomicU64,
+    silent: AtomicU32,
     given_up: Notify,
 }
 
@@ -53,6 +56,14 @@ impl Connection {
     /// Counts an answer.
     pub(super) fn answered(&self) {
         self.pulse.answers.fetch_add(1, Ordering::Relaxed);
+        self.pulse.silent.store(0, Ordering::Relaxed);
+    }
+
+    /// A check got no answer: after [`SILENT`] of them, without an answer to anything between, the connection is given up.
+    pub(super) fn kept_silent(&self) {
+        if self.pulse.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT {
+            self.pulse.given_up.notify_one();
+        }
     }
 
     /// A call that was made when there were `answers` ran into its deadline: with none since, the connection is
