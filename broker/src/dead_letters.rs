@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
 use chassis::request::RequestContext;
-use contracts::dead_letter::MAX_REASON;
-use contracts::validation::{Form, Text};
+use contracts::dead_letter::Discard;
+use contracts::validation::Form;
 use http::{StatusCode, header};
 
 use crate::routes::Id;
@@ -79,9 +79,9 @@ async fn discard_one(
 ) -> Result<Answer, Answer> {
     let invalid = |violations| Answer::invalid("discard", violations);
     let mut form = Form::of("discard", body.value()?).map_err(invalid)?;
-    let reason = reason(&mut form);
-    let reason = form.finish(reason).map_err(invalid)?;
-    app.logger_http.discard(&context, id, &reason).await
+    let discard = Discard::take(&mut form);
+    let discard = form.finish(discard).map_err(invalid)?;
+    app.logger_http.discard(&context, id, &discard).await
 }
 
 async fn discard_many(
@@ -91,12 +91,8 @@ async fn discard_many(
 ) -> Result<Answer, Answer> {
     let invalid = |violations| Answer::invalid("discard", violations);
     let mut form = Form::of("discard", body.value()?).map_err(invalid)?;
-    let asked = (many::ids(&mut form), reason(&mut form));
-    let (ids, reason) = form.finish(asked).map_err(invalid)?;
-    let done = many::each(ids, |id| app.logger_http.discard(&context, id, &reason)).await;
+    let asked = (many::ids(&mut form), Discard::take(&mut form));
+    let (ids, discard) = form.finish(asked).map_err(invalid)?;
+    let done = many::each(ids, |id| app.logger_http.discard(&context, id, &discard)).await;
     Ok(done.answer("Discarded", "discarded"))
-}
-
-fn reason(form: &mut Form) -> String {
-    form.required("reason", Text::Line, MAX_REASON)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::idempotency::KEY_CONFLICT;
-use crate::log;
+use crate::log::{self, LogPayload};
 use crate::validation::{Form, Text, Violations};
 
 /// The longest body that is kept, in bytes: more than any message of the system has.
@@ -54,21 +54,30 @@ impl Letter {
         self.reason == KEY_CONFLICT
     }
 
-    /// The message id with which it goes back, with this body or its own. That is the one that it had, unless another body
-    /// would make another effect of it.
+    /// The message id with which it goes back, with this body or its own: the effect is the same with whatever body. It is
+    /// the one that it had, but where another body would make another id of that.
     pub fn message_id_of(&self, body: &[u8]) -> String {
         // Without an id of its own it is known by the letter's.
         let Some(id) = &self.message_id else { return self.id.to_string() };
-        match self.body.bytes().filter(|_| !self.body.truncated) {
-            Some(own) if own != body => log::bare_id(id, &own).to_string(),
-            // One that was never whole here was no entry.
-            _ => id.clone(),
+        let own = self.whole();
+        if Uuid::try_parse(id).is_ok() || own.as_deref() == Some(body) {
+            return id.clone();
         }
+        // What could not be an entry has no id yet: two of them may have the same message id.
+        let entry =
+            own.filter(|own| serde_json::from_slice(own).is_ok_and(|own| LogPayload::parse(own).is_ok()));
+        entry.map_or(self.id, |own| log::bare_id(id, &own)).to_string()
     }
 
-    /// The id of the event that it is, where it is a CloudEvent with one: it is the id of the effect.
-    pub fn event_id(&self) -> Option<Uuid> {
-        event_id(&self.body.bytes()?)
+    /// The id that the event has whose body takes the place of its own: that of its own, where it can be read.
+    pub fn event_id(&self) -> Uuid {
+        let own = self.whole().and_then(|own| event_id(&own));
+        own.or(self.action).unwrap_or(self.id)
+    }
+
+    /// Its own body, where all of it is there.
+    fn whole(&self) -> Option<Vec<u8>> {
+        self.body.bytes().filter(|_| !self.body.truncated)
     }
 }
 
@@ -197,14 +206,22 @@ pub struct Kept {
 pub struct Discard {
     /// Why it is not needed: 1 to [`MAX_REASON`] characters on one line.
     pub reason: String,
+    /// Also where a replay of it has begun, and it may be in its queue.
+    #[serde(default)]
+    pub anyway: bool,
 }
 
 impl Discard {
     /// Reads and checks the payload.
     pub fn parse(payload: Value) -> Result<Self, Violations> {
         let mut form = Form::of("discard", payload)?;
-        let reason = form.required("reason", Text::Line, MAX_REASON);
-        form.finish(Self { reason })
+        let discard = Self::take(&mut form);
+        form.finish(discard)
+    }
+
+    /// Reads and checks its fields, where they are some of many.
+    pub fn take(form: &mut Form) -> Self {
+        Self { reason: form.required("reason", Text::Line, MAX_REASON), anyway: form.flag("anyway") }
     }
 }
 
@@ -216,7 +233,11 @@ mod tests {
     #[test]
     fn a_letter_is_discarded_for_a_reason_on_one_line() {
         let reason = "é".repeat(MAX_REASON);
-        assert_eq!(Discard::parse(json!({"reason": reason.clone()})), Ok(Discard { reason }));
+        assert_eq!(Discard::parse(json!({"reason": reason.clone()})), Ok(Discard { reason, anyway: false }));
+        let anyway = Discard::parse(json!({"reason": "r", "anyway": true}));
+        assert_eq!(anyway, Ok(Discard { reason: "r".to_owned(), anyway: true }));
+        let wrong = Discard::parse(json!({"reason": "r", "anyway": "yes"})).unwrap_err();
+        assert_eq!(wrong.to_string(), "anyway must be true or false");
         let long = "x".repeat(MAX_REASON + 1);
         for wrong in [json!({}), json!({"reason": ""}), json!({"reason": "a\nb"}), json!({"reason": long})] {
             assert_eq!(Discard::parse(wrong).unwrap_err().0[0].field, "reason");
@@ -224,9 +245,8 @@ mod tests {
         assert!(Discard::parse(json!("reason")).is_err());
     }
 
-    #[test]
-    fn with_another_body_it_is_the_same_effect() {
-        let letter = |message_id: Option<&str>| Letter {
+    fn letter(message_id: Option<&str>) -> Letter {
+        Letter {
             id: Uuid::from_u128(7),
             action: None,
             queue: "q".into(),
@@ -240,16 +260,37 @@ mod tests {
             content_type: None,
             traceparent: None,
             body: Body::of(b"own"),
-        };
+        }
+    }
+
+    #[test]
+    fn with_another_body_it_is_the_same_effect() {
         let uuid = Uuid::now_v7().to_string();
         assert_eq!(letter(Some(&uuid)).message_id_of(b"other"), uuid);
         assert_eq!(letter(None).message_id_of(b"other"), Uuid::from_u128(7).to_string());
-        let counted = letter(Some("17"));
-        assert_eq!(counted.message_id_of(b"own"), "17");
-        assert_eq!(counted.message_id_of(b"other"), log::bare_id("17", b"own").to_string());
+        // Of whoever counts, the body is a part of the id: of an entry its own, and of what was none the letter.
+        let entry = br#"{"name":"n","data":1}"#;
+        let counted = Letter { body: Body::of(entry), ..letter(Some("17")) };
+        assert_eq!(counted.message_id_of(entry), "17");
+        assert_eq!(counted.message_id_of(b"other"), log::bare_id("17", entry).to_string());
+        let broken = letter(Some("17"));
+        assert_eq!(broken.message_id_of(b"own"), "17");
+        assert_eq!(broken.message_id_of(b"other"), broken.id.to_string());
         let mut cut = counted.clone();
         cut.body.truncated = true;
-        assert_eq!(cut.message_id_of(b"other"), "17");
+        assert_eq!(cut.message_id_of(entry), cut.id.to_string());
+    }
+
+    #[test]
+    fn another_body_is_an_event_with_the_id_that_its_own_had() {
+        let (own, action) = (Uuid::now_v7(), Uuid::now_v7());
+        let event = json!({"specversion": "1.0", "id": own}).to_string();
+        let mut letter = Letter { action: Some(action), ..letter(None) };
+        assert_eq!(letter.event_id(), action);
+        letter.body = Body::of(event.as_bytes());
+        assert_eq!(letter.event_id(), own);
+        (letter.body.truncated, letter.action) = (true, None);
+        assert_eq!(letter.event_id(), letter.id);
     }
 
     #[test]

@@ -41,21 +41,19 @@ impl State {
     }
 
     /// How an action with these steps stands, the oldest first. An effect that is there stays there, whatever is told
-    /// after it; and what was queued under its id by mistake says nothing of it.
+    /// after it; and what was queued under its id by mistake, which has a trace of its own, says nothing of it.
     pub fn of(steps: &[Step]) -> Option<Self> {
-        let mut mistakes = 0;
-        let mut about = Vec::with_capacity(steps.len());
-        for step in steps.iter().rev() {
-            if step.kind == StepKind::Queued && mistakes > 0 {
-                mistakes -= 1;
-                continue;
-            }
-            mistakes += usize::from(step.kind == StepKind::Conflict);
-            about.push(step);
-        }
         let mut state = None;
-        for step in about.into_iter().rev() {
+        for (at, step) in steps.iter().enumerate() {
+            let is_mistake = |later: &Step| {
+                later.kind == StepKind::Conflict
+                    && later.trace_id.is_some()
+                    && later.trace_id == step.trace_id
+            };
             state = Some(match step.kind {
+                // By whatever clocks.
+                StepKind::Queued if steps.iter().any(is_mistake) => continue,
+                StepKind::Retrying | StepKind::Replayed if steps[at..].iter().any(is_mistake) => continue,
                 StepKind::Done => return Some(Self::Done),
                 StepKind::Queued | StepKind::Replayed => Self::Queued,
                 StepKind::Deferred | StepKind::Retrying => Self::Retrying,
@@ -131,14 +129,33 @@ mod tests {
     #[test]
     fn what_was_queued_under_the_id_by_mistake_changes_nothing() {
         use StepKind::*;
-        assert_eq!(state(&[Queued, Queued, Conflict]), Some(State::Queued));
-        assert_eq!(state(&[Queued, Conflict]), Some(State::Queued), "that it was queued is not told yet");
-        assert_eq!(state(&[Queued, Dead, Queued, Conflict]), Some(State::Dead));
-        assert_eq!(state(&[Queued, Retrying, Queued, Conflict]), Some(State::Retrying));
-        assert_eq!(state(&[Queued, Queued, Retrying, Conflict]), Some(State::Retrying));
-        assert_eq!(state(&[Queued, Failed, Queued, Queued, Conflict, Conflict]), Some(State::Dead));
-        assert_eq!(state(&[Queued, Queued, Conflict, Done]), Some(State::Done));
-        assert_eq!(state(&[Queued, Dead, Queued, Conflict, Replayed]), Some(State::Queued));
+        // The steps of the mistake are of the trace `b`.
+        let state = |told: &[(StepKind, &str)]| {
+            let step = |(kind, trace): &(StepKind, &str)| Step {
+                trace_id: Some((*trace).to_owned()),
+                ..Step::new(Uuid::nil(), "mail", *kind, 0, "test")
+            };
+            State::of(&told.iter().map(step).collect::<Vec<_>>())
+        };
+        let (mistake, conflict) = ((Queued, "b"), (Conflict, "b"));
+        assert_eq!(state(&[(Queued, "a"), mistake, conflict]), Some(State::Queued));
+        assert_eq!(state(&[(Queued, "a"), (Dead, "a"), mistake, conflict]), Some(State::Dead));
+        assert_eq!(state(&[(Queued, "a"), (Dead, "a"), conflict, mistake]), Some(State::Dead));
+        assert_eq!(state(&[(Queued, "a"), (Retrying, "a"), mistake, conflict]), Some(State::Retrying));
+        assert_eq!(
+            state(&[(Queued, "a"), (Dead, "a"), mistake, (Retrying, "b"), conflict]),
+            Some(State::Dead)
+        );
+        assert_eq!(
+            state(&[(Queued, "a"), (Dead, "a"), (Queued, "c"), mistake, conflict]),
+            Some(State::Queued)
+        );
+        assert_eq!(state(&[(Queued, "a"), mistake, conflict, (Done, "a")]), Some(State::Done));
+        // Replayed, it is what the action is, until it is a mistake again.
+        let replayed = [(Queued, "a"), (Dead, "a"), mistake, conflict, (Replayed, "b")];
+        assert_eq!(state(&replayed), Some(State::Queued));
+        assert_eq!(state(&[&replayed[..], &[conflict]].concat()), Some(State::Dead));
+        assert_eq!(state(&[conflict]), Some(State::Queued), "that it was queued is not told yet");
     }
 
     #[test]

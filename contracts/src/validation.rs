@@ -158,6 +158,18 @@ impl Form {
         value
     }
 
+    /// Yes or no; no where it is absent.
+    pub fn flag(&mut self, field: &str) -> bool {
+        match self.take(field) {
+            None => false,
+            Some(Value::Bool(flag)) => flag,
+            Some(_) => {
+                self.violation(field, "must be true or false");
+                false
+            }
+        }
+    }
+
     /// A list that may be absent, of at most `max` items. A single string stands for a list of one.
     pub fn list(&mut self, field: &str, max: usize) -> Vec<Value> {
         match self.take(field) {

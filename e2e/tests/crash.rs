@@ -85,7 +85,7 @@ const POINTS: [(&str, &[(&str, u32)]); 7] = [
             ("consumer: acknowledged", 2),
         ],
     ),
-    ("logger", &[("logger: to insert", 3), ("logger: inserted", 3), ("logger: decided", 2)]),
+    ("logger", &[("logger: to insert", 3), ("logger: inserted", 3), ("logger: letter changed", 2)]),
     (
         "register",
         &[
@@ -331,7 +331,7 @@ async fn the_logger_may_die_while_a_letter_is_discarded() {
     let mail = json!({"to": "refused@example.com", "subject": "s", "message": "m"});
     let id = stand.ask("unwanted".to_owned(), true, "mail", mail).await;
     let letter = stand.letter(id).await;
-    let point = "logger: decided";
+    let point = "logger: letter changed";
     let doomed = stand.dooms("logger", point, 1).await;
     let reason = json!({"reason": "nobody is there"});
     let ((), again) = tokio::join!(stand.decide(&letter, "discard", &reason), stand.died(doomed, point));

@@ -21,8 +21,7 @@ use crate::store::{Keep, Outcomes};
 
 /// How the entries of this service came in.
 const VIA: &str = "queue";
-/// The largest body that is read, in bytes. What the broker takes is at most 1 MiB, and grows a little when
-/// it is written again.
+/// The largest body that is read, in bytes. What the broker takes is at most 1 MiB, and grows when it is written again.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// Why a message can't become an entry, now or later.

@@ -9,7 +9,7 @@ use bson::raw::RawDocumentBuf;
 use bson::{Document, doc};
 use chassis::crash;
 use chrono::{DateTime, Utc};
-use contracts::dead_letter::{Kept, Letter, LetterState};
+use contracts::dead_letter::{Discard, Kept, Letter, LetterState};
 use contracts::trail::{Details, Step, StepKind, trace_id};
 use metrics::gauge;
 use mongodb::Collection;
@@ -65,8 +65,8 @@ pub struct Filter {
 pub enum Decision {
     /// It is in its queue again.
     Replayed(DateTime<Utc>),
-    /// It is not needed, for this reason.
-    Discarded(String),
+    /// It is not needed.
+    Discarded(Discard),
 }
 
 /// Why a decision was not made.
@@ -80,7 +80,7 @@ pub enum DecideError {
     Decided(LetterState),
     /// A replay has begun, and was not told to have ended.
     #[error(
-        "the letter may be in its queue already: its replay has begun, and has to be asked for again to end"
+        "a replay of the letter has begun, and it may be in its queue: replay it again, or discard it `anyway`"
     )]
     Replaying,
     /// Whether it was made is not known.
@@ -149,7 +149,8 @@ impl DeadLetters {
         Ok(letters.flat_map(|kept| [death(&kept), decision(&kept)]).flatten().collect())
     }
 
-    /// Marks a letter that is dead as on its way back into its queue, also a second time: from here on nobody discards it.
+    /// Marks a letter that is dead as on its way back into its queue, also a second time: from here on nobody discards it
+    /// unawares.
     pub async fn begin_replay(&self, id: Uuid) -> Result<Kept, DecideError> {
         self.change(id, doc! {}, doc! { "replaying_at": date(Utc::now()) }).await
     }
@@ -160,8 +161,12 @@ impl DeadLetters {
             Decision::Replayed(at) => {
                 (doc! {}, doc! { "state": LetterState::Replayed.as_str(), "decided_at": date(at) })
             }
-            Decision::Discarded(why) => (
-                doc! { "replaying_at": null },
+            Decision::Discarded(Discard { reason: why, anyway }) => (
+                if anyway {
+                    doc! {}
+                } else {
+                    doc! { "replaying_at": null }
+                },
                 doc! { "state": LetterState::Discarded.as_str(), "decided_at": date(Utc::now()), "decided_why": why },
             ),
         };
@@ -174,7 +179,7 @@ impl DeadLetters {
         let update = self.letters.find_one_and_update(which, doc! { "$set": change }).max_time(WORK);
         let update = update.return_document(ReturnDocument::After).write_concern(self.write_concern.clone());
         let changed = patiently(async { update.await }).await?;
-        crash::point("logger: decided");
+        crash::point("logger: letter changed");
         if let Some(kept) = changed.and_then(|document| readable(&document, decode)) {
             self.tell(&kept).await?;
             return Ok(kept);
@@ -189,7 +194,9 @@ impl DeadLetters {
 
     /// Adds what was decided to the trail of a mail.
     async fn tell(&self, kept: &Kept) -> Result<(), ReadError> {
-        let about = |step: &Step| step.name == MAIL && !kept.letter.is_conflict();
+        // That nobody wants what was a mistake is nothing that became of the action; that it goes back is.
+        let mistake = kept.letter.is_conflict() && kept.state == LetterState::Discarded;
+        let about = |step: &Step| step.name == MAIL && !mistake;
         let Some(step) = decision(kept).filter(about) else { return Ok(()) };
         match self.steps.record(&[step]).await.pop() {
             Some(Err(error)) => Err(ReadError::Away(error.to_string())),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use chassis::http::Answer;
 use chassis::http::client::{Peer, PeerAnswer, PeerError};
 use chassis::request::RequestContext;
-use contracts::dead_letter::{Kept, LetterState, Replayed};
+use contracts::dead_letter::{Discard, Kept, LetterState, Replayed};
 use contracts::reply::Reply;
 use http::StatusCode;
-use serde_json::json;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
@@ -56,15 +56,20 @@ impl LoggerHttp {
     }
 
     /// Has a letter discarded.
-    pub async fn discard(&self, context: &RequestContext, id: Uuid, reason: &str) -> Result<Answer, Answer> {
+    pub async fn discard(
+        &self,
+        context: &RequestContext,
+        id: Uuid,
+        discard: &Discard,
+    ) -> Result<Answer, Answer> {
         let path = format!("/dead-letters/{id}/discard");
-        self.passed(&self.peer.post(&path, &json!({"reason": reason}), context, None).await?)
+        self.passed(&self.peer.post(&path, discard, context, None).await?)
     }
 
-    /// Tells that a letter is about to go back into its queue: from then on nobody discards it.
+    /// Tells that a letter is about to go back into its queue: from then on nobody discards it unawares. That somebody else
+    /// has brought it back is as good.
     pub async fn replaying(&self, context: &RequestContext, id: Uuid) -> Result<(), Answer> {
-        let answer = self.peer.post(&format!("/dead-letters/{id}/replaying"), &(), context, None).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(self.refused(&answer)) }
+        self.tell_replay(context, id, "replaying", &()).await
     }
 
     /// Tells that a letter is back in its queue. That somebody else has told so before is as good.
@@ -74,8 +79,18 @@ impl LoggerHttp {
         id: Uuid,
         replayed: Replayed,
     ) -> Result<(), Answer> {
-        let path = format!("/dead-letters/{id}/replayed");
-        let answer = self.peer.post(&path, &replayed, context, None).await?;
+        self.tell_replay(context, id, "replayed", &replayed).await
+    }
+
+    async fn tell_replay(
+        &self,
+        context: &RequestContext,
+        id: Uuid,
+        what: &str,
+        body: &impl Serialize,
+    ) -> Result<(), Answer> {
+        let path = format!("/dead-letters/{id}/{what}");
+        let answer = self.peer.post(&path, body, context, None).await?;
         if answer.status == StatusCode::CONFLICT {
             // Another replay is as good; a discard is not.
             let Kept { state, .. } = self.kept(context, id).await?;

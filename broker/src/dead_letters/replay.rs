@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use chassis::amqp::PublishError;
 use chassis::crash;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
@@ -60,6 +61,7 @@ pub(super) async fn replay(
         return Err(Answer::invalid("replay", violations));
     };
     keeps_its_id(&letter, &body)?;
+    app.publisher.check().await.map_err(PublishError::Unavailable)?;
     app.logger_http.replaying(context, id).await?;
     crash::point("replay: begun");
     let replayed = Replayed { at: Utc::now() };
@@ -87,13 +89,12 @@ fn replayable(topology: &Topology, letter: &Letter, state: LetterState) -> Resul
 
 /// Whether an event goes back under its own id, which is that of its effect.
 fn keeps_its_id(letter: &Letter, body: &[u8]) -> Result<(), Answer> {
-    match (letter.event_id(), event_id(body)) {
-        (Some(own), Some(other)) if own != other => {
-            let violations = Violations::one("body", format!("must keep the id of its event, {own}"));
-            Err(Answer::invalid("replay", violations))
-        }
-        _ => Ok(()),
+    let own = letter.event_id();
+    if event_id(body).is_none_or(|id| id == own) {
+        return Ok(());
     }
+    let violations = Violations::one("body", format!("must keep the id of its event, {own}"));
+    Err(Answer::invalid("replay", violations))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const REST_PATIENCE: Duration = Duration::from_secs(2);
 /// out, and by numbers that are longer in full.
 pub const HANDED_ON: usize = 4 * LIMIT;
 
-/// A whole body of `MOST` bytes that says that it is JSON; not parsed yet.
+/// A whole body of at most `MOST` bytes that says that it is JSON; not parsed yet.
 #[derive(Debug)]
 pub struct JsonBody<const MOST: usize = LIMIT>(pub Bytes);
 

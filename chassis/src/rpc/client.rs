@@ -159,19 +159,20 @@ impl LoggerClient {
         let connection = self.connections.any(None).ok_or_else(|| self.connections.why())?;
         let mut context = tarpc::context::current();
         context.deadline = (Instant::now() + CHECK_DEADLINE).into_std();
-        let deadline = Instant::from_std(context.deadline);
-        match timeout_at(deadline, connection.stub.append_all(context, Vec::new())).await {
+        let (began, deadline) = (Instant::now(), Instant::from_std(context.deadline));
+        let failure = match timeout_at(deadline, connection.stub.append_all(context, Vec::new())).await {
             Ok(Ok(_)) => {
                 connection.answered();
-                Ok(())
+                return Ok(());
             }
-            Ok(Err(error)) => Err(RpcFailure::from(error).to_string()),
+            Ok(Err(error)) => RpcFailure::from(error),
+            Err(_) => RpcFailure::TooSlow,
+        };
+        if failure == RpcFailure::TooSlow {
             // Who waits for it to be there again makes no other call.
-            Err(_) => {
-                connection.kept_silent();
-                Err(RpcFailure::TooSlow.to_string())
-            }
+            connection.kept_silent(began);
         }
+        Err(failure.to_string())
     }
 
     /// Makes a call with everything that bounds it.
@@ -216,7 +217,7 @@ impl LoggerClient {
                     None => RpcFailure::Down,
                 });
             };
-            let answers = connection.answers();
+            let (answers, _calling) = (connection.answers(), connection.calling());
             let made = call(connection.stub.clone(), rpc_context(context, deadline));
             let failure = match timeout_at(deadline, made).await {
                 Ok(Ok(answer)) => {

@@ -142,13 +142,15 @@ function decisions(letter) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const why = reason.value.trim();
-    if (why !== "") return decide("discard", { reason: why });
+    if (why !== "") return decide("discard", { reason: why, anyway: letter.replaying_at !== null });
     note.textContent = WHY;
     reason.focus();
   });
   return h("div", { class: "side" },
     h("h3", {}, h("label", { for: "letter-body" }, "Body"), changed),
     !isText && h("p", { class: "hint" }, "It is not text: it is shown in base64, and can be replayed as it is."),
+    letter.replaying_at !== null &&
+      h("p", { class: "hint", id: "letter-replaying" }, `A replay began at ${dayTime(new Date(letter.replaying_at))} and was not told to have ended: it may be in its queue already.`),
     truncated && h("p", { class: "hint" }, "Its end is missing: it can be replayed only with another body."),
     editor, note, form);
 }

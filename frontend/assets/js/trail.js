@@ -80,7 +80,7 @@ function draw({ id: action, known, why, asking }, { id, again, linked }) {
     asking && h("div", { class: "pulse" }),
     !asking && !(known && isOver(known)) &&
       h("button", { type: "button", class: "button small", onclick: again }, icon("clock"), "Look again"),
-    linked && known?.steps.at(-1).kind === "dead" &&
+    linked && ["dead", "conflict"].includes(known?.steps.at(-1).kind) &&
       h("p", { class: "hint" }, h("a", { href: `#dead-letters/${action}`, id: `${id}-letter` }, "Look at its dead letter"), "."),
   );
 }

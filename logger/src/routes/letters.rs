@@ -65,7 +65,7 @@ pub(super) async fn discard(
     let id = letter_id(&text)?;
     let discard =
         Discard::parse(body.value()?).map_err(|violations| Answer::invalid("discard", violations))?;
-    decided(id, app.letters.decide(id, Decision::Discarded(discard.reason)).await)
+    decided(id, app.letters.decide(id, Decision::Discarded(discard)).await)
 }
 
 fn decided(id: Uuid, decided: Result<Kept, DecideError>) -> Result<Answer, Answer> {

@@ -87,25 +87,34 @@ async fn a_letter_whose_replay_has_begun_is_not_discarded_and_may_be_replayed_to
     }
     let refused = discard(&logger, letter.id, "late").await;
     assert_eq!(refused.status, 409, "{}", refused.body);
-    assert!(refused.message().contains("its replay has begun"), "{}", refused.message());
+    assert!(refused.message().starts_with("a replay of the letter has begun"), "{}", refused.message());
     assert_eq!(steps(&logger).await, []);
     assert_eq!(kept(&replayed(&logger, letter.id).await).state, LetterState::Replayed);
     let again = logger.post_to(&path, &json!(null)).await;
     assert_eq!((again.status, again.message()), (409, "the letter is replayed already"));
+    let other = buried(&logger, LOG).await;
+    assert_eq!(
+        logger.post_to(&format!("/dead-letters/{}/replaying", other.id), &json!(null)).await.status,
+        200
+    );
+    let anyway = json!({"reason": "it is not there", "anyway": true});
+    let discarded = logger.post_to(&format!("/dead-letters/{}/discard", other.id), &anyway).await;
+    assert_eq!(kept(&discarded).state, LetterState::Discarded);
     let unknown = logger.post_to(&format!("/dead-letters/{}/replaying", Uuid::nil()), &json!(null)).await;
     assert_eq!(unknown.status, 404);
     logger.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_decided_about_a_conflict_says_nothing_of_the_action_that_has_the_key() {
+async fn that_a_conflict_is_discarded_says_nothing_of_the_action_that_has_the_key_and_its_replay_does() {
     let logger = Logger::start().await;
     let conflict = || Letter { reason: KEY_CONFLICT.to_owned(), ..letter(MAIL) };
     let letters = [conflict(), conflict()];
     logger.bury(&letters).await;
     assert_eq!(discard(&logger, letters[0].id, "a test").await.status, 200);
-    assert_eq!(replayed(&logger, letters[1].id).await.status, 200);
     assert_eq!(steps(&logger).await, []);
+    assert_eq!(replayed(&logger, letters[1].id).await.status, 200);
+    assert_eq!(steps(&logger).await[0].kind, StepKind::Replayed);
     logger.stop().await;
 }
 

@@ -4,8 +4,8 @@
 //! dials again with growing pauses. A connection that lets calls run into their deadline without a single
 //! answer is given up, as one is whose other end went away without a word.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use contracts::logger::{LoggerClient, LoggerRequest, LoggerResponse};
@@ -23,8 +23,8 @@ const DIAL: Duration = Duration::from_secs(2);
 /// How long a call may wait, from the moment that the last connection broke: a logger that is restarted is
 /// there again by then, and one that is not is down.
 const GRACE: Duration = Duration::from_secs(1);
-/// How many checks in a row may get no answer.
-const SILENT: u32 = 3;
+/// How long checks may get no answer, while no call waits for one: a call has a deadline of its own.
+const SILENCE: Duration = Duration::from_secs(3);
 /// A connection that lived so long ended for another reason than the last.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -43,8 +43,15 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 struct Pulse {
     answers: AtomicU64,
-    silent: AtomicU32,
+    calls: AtomicUsize,
+    silent_since: Mutex<Option<Instant>>,
     given_up: Notify,
+}
+
+impl Pulse {
+    fn silence(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Connection {
@@ -56,12 +63,26 @@ impl Connection {
     /// Counts an answer.
     pub(super) fn answered(&self) {
         self.pulse.answers.fetch_add(1, Ordering::Relaxed);
-        self.pulse.silent.store(0, Ordering::Relaxed);
+        *self.pulse.silence() = None;
     }
 
-    /// A check got no answer: after [`SILENT`] of them, without an answer to anything between, the connection is given up.
-    pub(super) fn kept_silent(&self) {
-        if self.pulse.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT {
+    /// Counts a call for as long as it waits for its answer.
+    pub(super) fn calling(&self) -> impl Drop + use<> {
+        struct Calling(Arc<Pulse>);
+        impl Drop for Calling {
+            fn drop(&mut self) {
+                self.0.calls.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.pulse.calls.fetch_add(1, Ordering::Relaxed);
+        Calling(Arc::clone(&self.pulse))
+    }
+
+    /// A check that began at that time got no answer: where none came to anything for [`SILENCE`], and no call waits, the
+    /// connection is given up.
+    pub(super) fn kept_silent(&self, began: Instant) {
+        let since = *self.pulse.silence().get_or_insert(began);
+        if since.elapsed() >= SILENCE && self.pulse.calls.load(Ordering::Relaxed) == 0 {
             self.pulse.given_up.notify_one();
         }
     }
