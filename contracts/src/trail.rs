@@ -176,6 +176,8 @@ mod tests {
             step(Conflict, 22, None, Some("another payload")),
             step(Queued, 0, None, None),
         ];
+        // Of another request.
+        steps[4..6].iter_mut().for_each(|step| step.trace_id = Some("another".to_owned()));
         let trail = Trail::of(id, steps.clone()).unwrap();
         let kinds: Vec<_> = trail.steps.iter().map(|step| step.kind).collect();
         assert_eq!(kinds, [Queued, Deferred, Retrying, Dead, Discarded, Queued, Conflict]);

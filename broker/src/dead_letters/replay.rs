@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use chassis::amqp::PublishError;
 use chassis::crash;
 use chassis::http::Answer;
 use chassis::http::body::JsonBody;
@@ -61,7 +60,6 @@ pub(super) async fn replay(
         return Err(Answer::invalid("replay", violations));
     };
     keeps_its_id(&letter, &body)?;
-    app.publisher.check().await.map_err(PublishError::Unavailable)?;
     app.logger_http.replaying(context, id).await?;
     crash::point("replay: begun");
     let replayed = Replayed { at: Utc::now() };
