@@ -19,5 +19,6 @@ pub mod retry;
 pub mod rpc;
 pub mod service;
 pub mod settings;
+pub mod tcp;
 pub mod telemetry;
 pub mod trace;

@@ -194,10 +194,7 @@ impl DeadLetters {
 
     /// Adds what was decided to the trail of a mail.
     async fn tell(&self, kept: &Kept) -> Result<(), ReadError> {
-        // That nobody wants what was a mistake is nothing that became of the action; that it goes back is.
-        let mistake = kept.letter.is_conflict() && kept.state == LetterState::Discarded;
-        let about = |step: &Step| step.name == MAIL && !mistake;
-        let Some(step) = decision(kept).filter(about) else { return Ok(()) };
+        let Some(step) = decision(kept).filter(|step| step.name == MAIL) else { return Ok(()) };
         match self.steps.record(&[step]).await.pop() {
             Some(Err(error)) => Err(ReadError::Away(error.to_string())),
             Some(Ok(_)) | None => Ok(()),
@@ -225,7 +222,8 @@ fn death(kept: &Kept) -> Option<Step> {
     let letter = &kept.letter;
     let attempt = Some(letter.attempts).filter(|attempts| *attempts > 0);
     let details = Details { attempt, why: Some(letter.reason.clone()), ..Details::default() };
-    step(kept, StepKind::Dead, CONSUMER, letter.died_at, details)
+    let kind = if letter.is_conflict() { StepKind::Conflict } else { StepKind::Dead };
+    step(kept, kind, CONSUMER, letter.died_at, details)
 }
 
 /// What was decided about the letter, as a step of its action.
@@ -233,6 +231,8 @@ fn decision(kept: &Kept) -> Option<Step> {
     let kind = match kept.state {
         LetterState::Dead => return None,
         LetterState::Replayed => StepKind::Replayed,
+        // That nobody wants what was a mistake is nothing that became of the action; that it goes back is.
+        LetterState::Discarded if kept.letter.is_conflict() => return None,
         LetterState::Discarded => StepKind::Discarded,
     };
     let details = Details { why: kept.decided_why.clone(), ..Details::default() };

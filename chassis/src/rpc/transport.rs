@@ -1,16 +1,16 @@
 //! The wire: length-delimited frames of MessagePack over TCP.
 
-use std::io;
 use std::time::Duration;
 
 use contracts::logger::MAX_FRAME;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use socket2::{SockRef, TcpKeepalive};
 use tarpc::serde_transport::{self, Transport};
 use tarpc::tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio::net::TcpStream;
 use tokio_serde::formats::MessagePack;
+
+use crate::tcp;
 
 /// How much is gathered before it is written while more is coming: calls that come together leave in few
 /// system calls.
@@ -28,23 +28,11 @@ where
     In: DeserializeOwned,
     Out: Serialize,
 {
-    if let Err(error) = prepare(&stream) {
+    if let Err(error) = tcp::watch(&stream, SILENCE) {
         tracing::debug!(%error, "the options of a connection could not be set");
     }
     let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
     let mut framed = Framed::new(stream, codec);
     framed.set_backpressure_boundary(GATHER);
     serde_transport::new(framed, MessagePack::default())
-}
-
-/// Has small frames sent at once, without waiting for the acknowledgement of the one before, and has the system look whether
-/// the other machine is still there.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 6))?;
-    // Probes wait while something is unacknowledged; this does not.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(SILENCE))?;
-    Ok(())
 }

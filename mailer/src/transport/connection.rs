@@ -8,12 +8,11 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use chassis::crash;
+use chassis::{crash, tcp};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Ehlo, Mail, Noop, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::SendError;
@@ -84,7 +83,7 @@ impl Connection {
     pub(super) async fn open(target: &Target) -> Result<Self, SendError> {
         let connect = TcpStream::connect((target.host.as_str(), target.port));
         let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(connected) => connected.and_then(watched),
+            Ok(connected) => connected.and_then(|stream| tcp::watch(&stream, SILENCE).map(|()| stream)),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         let tcp = Shared::new(tcp.map_err(|error| SendError::Unreachable(error.to_string()))?);
@@ -298,17 +297,6 @@ fn weight(verdict: &Verdict) -> u8 {
 
 fn closing() -> SendError {
     SendError::Broken("it closes the connection (421)".to_owned())
-}
-
-/// Has the system look whether the other machine is still there.
-fn watched(tcp: TcpStream) -> io::Result<TcpStream> {
-    tcp.set_nodelay(true)?;
-    let socket = SockRef::from(&tcp);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 6))?;
-    // Probes wait while something is unacknowledged; this does not.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(SILENCE))?;
-    Ok(tcp)
 }
 
 /// The error for a connection that can't carry a mail.
