@@ -162,7 +162,7 @@ impl Shared {
     fn push(&self, job: Job) -> Result<(), HashingError> {
         let mut queue = self.lock();
         // A thread that waits for work takes one of the jobs at once: that one does not wait.
-        let limit = self.limit + queue.idle;
+        let limit = self.limit.saturating_add(queue.idle);
         if queue.jobs.len() >= limit {
             queue.jobs.retain(Job::is_wanted);
         }
@@ -246,6 +246,13 @@ mod tests {
         });
         beginning.await.unwrap();
         release
+    }
+
+    #[tokio::test]
+    async fn a_queue_without_an_end_has_room() {
+        let hasher = hasher(1, usize::MAX);
+        assert_eq!(hasher.run(|_| 1).await.unwrap(), 1);
+        assert_eq!(hasher.run(|_| 2).await.unwrap(), 2);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::amqp::AmqpArgs;
 use chassis::rpc::LoggerArgs;
 use chassis::service::Settings;
-use chassis::settings::{Common, parse_http_url};
+use chassis::settings::{Common, parse_http_url, parse_time};
 use clap::Parser;
 use url::Url;
 
@@ -77,11 +77,11 @@ pub struct Config {
     pub cors_allowed_origins: Vec<String>,
 
     /// How long the auth service may take.
-    #[arg(long, env = "AUTH_TIMEOUT", value_name = "5s", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "AUTH_TIMEOUT", value_name = "5s", default_value = "5s", value_parser = parse_time)]
     pub auth_timeout: Duration,
 
     /// How long the mailer may take; longer than the mailer gives the mail server.
-    #[arg(long, env = "MAIL_SERVICE_TIMEOUT", value_name = "15s", default_value = "15s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MAIL_SERVICE_TIMEOUT", value_name = "15s", default_value = "15s", value_parser = parse_time)]
     pub mail_timeout: Duration,
 }
 

@@ -77,8 +77,8 @@ fn key(headers: &HeaderMap) -> Result<Option<Key>, Answer> {
 }
 
 /// Whose key it is: clients with credentials have keys of their own, all others share theirs.
-fn caller(headers: &HeaderMap) -> &str {
-    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default()
+fn caller(headers: &HeaderMap) -> &[u8] {
+    headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default()
 }
 
 /// Which pages may call, with what, and which answers' headers they may read.
@@ -107,4 +107,20 @@ pub(crate) fn cors(config: &Config) -> CorsLayer {
         .allow_headers(sent)
         .expose_headers(read)
         .max_age(std::time::Duration::from_mins(10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_told_apart_by_every_byte_of_what_they_log_in_with() {
+        let caller_with = |value: &[u8]| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            caller(&HeaderMap::from_iter([(header::AUTHORIZATION, value)])).to_vec()
+        };
+        assert_eq!(caller(&HeaderMap::new()), b"");
+        assert_ne!(caller_with(b"Basic a"), caller_with(b"Basic b"));
+        assert_ne!(caller_with("Basic ä".as_bytes()), caller_with("Basic ö".as_bytes()));
+    }
 }

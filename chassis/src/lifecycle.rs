@@ -13,6 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long background tasks may take to end, at the very end.
+const CLOSE: Duration = Duration::from_secs(2);
+
 /// The stop signals of one process and the tasks that follow them. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
@@ -128,10 +131,10 @@ impl Lifecycle {
         tokio::time::sleep(drain.delay).await;
         self.stopping.cancel();
         self.work.close();
-        let mut late = tokio::time::timeout(drain.timeout, self.work.wait()).await.is_err();
+        let late = tokio::time::timeout(drain.timeout, self.work.wait()).await.is_err();
         self.closing.cancel();
         self.background.close();
-        late |= tokio::time::timeout(Duration::from_secs(2), self.background.wait()).await.is_err();
+        let clings = tokio::time::timeout(CLOSE, self.background.wait()).await.is_err();
         if let Some(why) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             anyhow::bail!(why);
         }
@@ -141,6 +144,7 @@ impl Lifecycle {
                 drain.timeout
             );
         }
+        anyhow::ensure!(!clings, "connections were not closed within {CLOSE:?}: they are dropped");
         Ok(())
     }
 }
@@ -193,5 +197,14 @@ mod tests {
         lifecycle.stop();
         let error = lifecycle.run(DRAIN).await.unwrap_err();
         assert!(error.to_string().contains("DRAIN_TIMEOUT"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_not_closed_in_time_is_dropped_and_said() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.background("connection", std::future::pending());
+        lifecycle.stop();
+        let error = lifecycle.run(DRAIN).await.unwrap_err();
+        assert!(error.to_string().starts_with("connections were not closed within 2s"), "{error}");
     }
 }

@@ -7,7 +7,6 @@
 mod session;
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,8 +49,8 @@ pub enum DatabaseError {
     #[error("PostgreSQL is not available: {0}")]
     Unavailable(String),
     /// PostgreSQL refused, or answered what was not expected: a mistake in this service.
-    #[error("the statement failed")]
-    Failed(#[source] sqlx::Error),
+    #[error("the statement failed: {0}")]
+    Failed(sqlx::Error),
 }
 
 impl From<sqlx::Error> for DatabaseError {
@@ -64,9 +63,10 @@ impl From<sqlx::Error> for DatabaseError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
             // The classes of SQLSTATE: connection, authorization, no such database, rolled back, read-only (a
-            // standby), out of resources, operator intervention, system error.
+            // standby), a transaction in which this process stood still, out of resources, operator intervention,
+            // system error.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                ["08", "28", "3D", "40", "25006", "53", "57", "58"]
+                ["08", "28", "3D", "40", "25006", "25P03", "25P04", "53", "57", "58"]
                     .iter()
                     .any(|class| code.starts_with(class))
             }),
@@ -120,8 +120,14 @@ pub struct DatabaseArgs {
     pub dsn: Dsn,
 
     /// How many connections to PostgreSQL to keep at most: one answers thousands of look-ups a second.
-    #[arg(long, env = "DB_POOL_SIZE", value_name = "5", default_value = "5")]
-    pub db_pool_size: NonZeroU32,
+    #[arg(
+        long,
+        env = "DB_POOL_SIZE",
+        value_name = "5",
+        default_value = "5",
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    pub db_pool_size: u32,
 }
 
 /// The database of one service. Clones share their connections.
@@ -138,7 +144,7 @@ impl Database {
     /// that only add, so that a replica that is older than the tables works with them. Nothing is connected yet.
     pub fn new(service: &str, args: &DatabaseArgs, migrations: &'static Migrator) -> Self {
         let options = args.dsn.0.clone().application_name(&format!("switchboard-{service}"));
-        let pool = pool(options.clone(), args.db_pool_size.get(), STATEMENT_TIMEOUT, ABANDONED);
+        let pool = pool(options.clone(), args.db_pool_size, STATEMENT_TIMEOUT, ABANDONED);
         Self { pool, options, migrations, open: Arc::default() }
     }
 

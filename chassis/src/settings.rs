@@ -30,11 +30,11 @@ pub struct Common {
     pub otel_exporter_otlp_endpoint: Option<Url>,
 
     /// How long to stay open for others to notice that this process is not ready any more, at a stop.
-    #[arg(long, env = "DRAIN_DELAY", value_name = "5s", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "DRAIN_DELAY", value_name = "5s", default_value = "0s", value_parser = parse_time)]
     pub drain_delay: Duration,
 
     /// How long what is in flight may take to end, at a stop.
-    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "20s", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "20s", default_value = "20s", value_parser = parse_time)]
     pub drain_timeout: Duration,
 }
 
@@ -68,6 +68,12 @@ pub fn parse_host_port(text: &str) -> Result<String, String> {
         Some(Ok(1..)) => Ok(text.to_owned()),
         _ => Err("must be a host and a port with a colon between them".to_owned()),
     }
+}
+
+/// A time of up to a day, such as `10s`: beyond that nobody waits.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time <= Duration::from_hours(24) { Ok(time) } else { Err("must be 24h at most".to_owned()) }
 }
 
 fn parse_targets(text: &str) -> Result<tracing_subscriber::filter::Targets, String> {

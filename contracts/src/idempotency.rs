@@ -27,10 +27,10 @@ impl Key {
 
     /// The id of the effect that `caller` asks for with this key: the same each time, whichever replica makes it. A
     /// caller is whoever shares their keys with nobody; an action has keys of its own.
-    pub fn id(&self, caller: &str, action: &str) -> Uuid {
+    pub fn id(&self, caller: &[u8], action: &str) -> Uuid {
         // The length in front keeps a caller that ends like a key apart from another.
-        let name = format!("{}:{caller}:{action}:{}", caller.len(), self.0);
-        Uuid::new_v5(&KEYS, name.as_bytes())
+        let (length, rest) = (format!("{}:", caller.len()), format!(":{action}:{}", self.0));
+        Uuid::new_v5(&KEYS, &[length.as_bytes(), caller, rest.as_bytes()].concat())
     }
 }
 
@@ -59,7 +59,9 @@ mod tests {
 
     #[test]
     fn an_id_is_the_same_for_the_same_caller_action_and_key_only() {
-        let id = |caller, action, key: &str| Key::parse(key.as_bytes()).unwrap().id(caller, action);
+        let id = |caller: &str, action, key: &str| {
+            Key::parse(key.as_bytes()).unwrap().id(caller.as_bytes(), action)
+        };
         assert_eq!(id("ada", "log", "1"), id("ada", "log", "1"));
         let others =
             [id("bob", "log", "1"), id("ada", "mail", "1"), id("ada", "log", "2"), id("", "log", "1")];

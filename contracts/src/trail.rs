@@ -45,15 +45,8 @@ impl State {
     pub fn of(steps: &[Step]) -> Option<Self> {
         let mut state = None;
         for (at, step) in steps.iter().enumerate() {
-            let is_mistake = |later: &Step| {
-                later.kind == StepKind::Conflict
-                    && later.trace_id.is_some()
-                    && later.trace_id == step.trace_id
-            };
             state = Some(match step.kind {
-                // By whatever clocks.
-                StepKind::Queued if steps.iter().any(is_mistake) => continue,
-                StepKind::Retrying | StepKind::Replayed if steps[at..].iter().any(is_mistake) => continue,
+                _ if is_by_mistake(steps, at) => continue,
                 StepKind::Done => return Some(Self::Done),
                 StepKind::Queued | StepKind::Replayed => Self::Queued,
                 StepKind::Deferred | StepKind::Retrying => Self::Retrying,
@@ -62,6 +55,20 @@ impl State {
             });
         }
         state
+    }
+}
+
+/// Whether the step at this place is of what was queued under the action's id by mistake.
+fn is_by_mistake(steps: &[Step], at: usize) -> bool {
+    let step = &steps[at];
+    let ends_it = |other: &Step| {
+        other.kind == StepKind::Conflict && other.trace_id.is_some() && other.trace_id == step.trace_id
+    };
+    match step.kind {
+        // By whatever clocks.
+        StepKind::Queued => steps.iter().any(ends_it),
+        StepKind::Retrying | StepKind::Replayed => steps[at..].iter().any(ends_it),
+        _ => false,
     }
 }
 
@@ -74,7 +81,7 @@ pub struct Trail {
     pub action: String,
     /// How it stands.
     pub state: State,
-    /// How often it was tried; 0 where no step says so.
+    /// How often it was tried; 0 where no step says so. What was wrong with another request is no attempt.
     pub attempts: u32,
     /// Why it is not done, as the last step that says so has it. Why its dead letter was discarded is none of that, nor what
     /// was wrong with another request.
@@ -91,10 +98,12 @@ impl Trail {
         steps.sort_by_key(|step| (step.at, step.kind));
         let state = State::of(&steps)?;
         let action = steps.first()?.name.clone();
-        let attempts = steps.iter().filter_map(|step| step.details.attempt).max().unwrap_or_default();
-        let mut failures =
-            steps.iter().rev().filter(|step| !matches!(step.kind, StepKind::Discarded | StepKind::Conflict));
-        let error = failures.find_map(|step| step.details.why.clone()).filter(|_| state != State::Done);
+        let is_try = |(at, step): &(usize, &Step)| {
+            !matches!(step.kind, StepKind::Discarded | StepKind::Conflict) && !is_by_mistake(&steps, *at)
+        };
+        let tries = || steps.iter().enumerate().filter(is_try).map(|(_, step)| &step.details);
+        let attempts = tries().filter_map(|details| details.attempt).max().unwrap_or_default();
+        let error = tries().filter_map(|details| details.why.clone()).last().filter(|_| state != State::Done);
         Some(Self { id, action, state, attempts, error, steps })
     }
 }
@@ -173,14 +182,15 @@ mod tests {
             step(Deferred, 5, Some(1), Some("it is busy")),
             step(Discarded, 20, None, Some("not needed")),
             step(Queued, 21, None, None),
-            step(Conflict, 22, None, Some("another payload")),
+            step(Retrying, 22, Some(7), Some("PostgreSQL is away")),
+            step(Conflict, 23, None, Some("another payload")),
             step(Queued, 0, None, None),
         ];
         // Of another request.
-        steps[4..6].iter_mut().for_each(|step| step.trace_id = Some("another".to_owned()));
+        steps[4..7].iter_mut().for_each(|step| step.trace_id = Some("another".to_owned()));
         let trail = Trail::of(id, steps.clone()).unwrap();
         let kinds: Vec<_> = trail.steps.iter().map(|step| step.kind).collect();
-        assert_eq!(kinds, [Queued, Deferred, Retrying, Dead, Discarded, Queued, Conflict]);
+        assert_eq!(kinds, [Queued, Deferred, Retrying, Dead, Discarded, Queued, Retrying, Conflict]);
         assert_eq!((trail.id, trail.action.as_str(), trail.attempts), (id, "mail", 2));
         assert_eq!((trail.state, trail.error.as_deref()), (State::Dead, Some("no such box")));
         steps.push(step(Done, 30, Some(3), None));

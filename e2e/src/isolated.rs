@@ -15,7 +15,7 @@ use testkit::http::{Client, Response};
 use testkit::postgres::TestDatabase;
 use testkit::proxy::FaultProxy;
 use testkit::{eventually, namespace, setting};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use url::Url;
 use uuid::Uuid;
 
@@ -64,6 +64,14 @@ impl Running {
     /// Ends it as `kill -9` does.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("a process of our own can be killed");
+    }
+
+    /// Has it stop, as SIGTERM does, and waits for the end; whether it ended well.
+    pub async fn stop(&mut self) -> bool {
+        let pid = self.pid().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill can be run");
+        assert!(sent.success(), "SIGTERM could not be sent to {pid}");
+        self.ended().await.success()
     }
 
     /// Waits until it ends by itself.

@@ -5,8 +5,8 @@ use e2e::publisher::publish;
 use e2e::system::{SOON, System, unique};
 use http::Method;
 use serde_json::{Value, json};
-use testkit::eventually;
 use testkit::http::Response;
+use testkit::{eventually, setting};
 use uuid::Uuid;
 
 const ASYNC: (&str, &str) = ("prefer", "respond-async");
@@ -146,6 +146,29 @@ async fn what_died_can_be_mended_and_sent_back_once() {
         let answer = post(&system, &format!("{letter}/{path}"), &body).await;
         assert_eq!(answer.status, 409, "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn the_command_mends_and_sends_back_what_is_large() {
+    let system = System::healthy().await;
+    let (id, name) = (Uuid::now_v7(), unique("large"));
+    publish("logs_topic", "log.ERROR", id, json!({"name": name}).to_string().as_bytes()).await;
+    let dead = letter(&system, &format!("action={id}")).await;
+    // More than one argument of a program may have.
+    let data = "x".repeat(200_000);
+    let file = std::env::temp_dir().join(&name);
+    std::fs::write(&file, json!({"name": name, "data": data}).to_string()).unwrap();
+    let command = concat!(env!("CARGO_MANIFEST_DIR"), "/../dev/dead-letters");
+    let replayed = tokio::process::Command::new(command)
+        .args(["replay", dead["id"].as_str().unwrap_or_default(), "--body"])
+        .arg(&file)
+        .env("BROKER_URL", setting("BROKER_URL"))
+        .output()
+        .await
+        .unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(replayed.status.success(), "{replayed:?}");
+    assert_eq!(system.entry(&name).await["data"], data);
 }
 
 #[tokio::test]

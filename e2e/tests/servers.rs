@@ -140,7 +140,7 @@ fn of_rabbitmq(answer: &Response) -> Value {
 
 /// With `raise` RabbitMQ takes nothing more, and with `clear` it does again.
 async fn a_server_that_takes_nothing(raise: &[&str], clear: &[&str]) {
-    let stand = Stand::start(&[]).await;
+    let mut stand = Stand::start(&[]).await;
     let log = |name: &str| json!({"name": name, "data": 1});
     let mail = json!({"to": "you@example.com", "subject": "s", "message": "m"});
     let before = stand.is_accepted("before", true, "log", &log("before")).await;
@@ -166,6 +166,17 @@ async fn a_server_that_takes_nothing(raise: &[&str], clear: &[&str]) {
     let direct = stand.is_accepted("direct", false, "log", &log("direct")).await;
     assert_eq!(stand.waiting().await, 1);
     assert_eq!(stand.system.mails(), HashMap::from([(sent.to_string(), 1)]));
+    // Known to take nothing, it is not given more: what lapin keeps is sent long after everybody has given up.
+    let started = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(stand.ask(&keys[0], true, "log", &log(&keys[0])).await.unwrap().status, 503);
+    }
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    // Nor does what it never settled keep anybody from ending.
+    for name in ["broker", "mailer"] {
+        assert!(stand.running.get_mut(name).unwrap().stop().await, "{name} does not end well");
+        stand.running.insert(name, stand.system.start(name, &[]).await);
+    }
 
     stand.servers.rabbitmqctl(clear);
     // Under the same keys: what arrived all the same is no second entry.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::amqp::AmqpArgs;
 use chassis::rpc::LoggerArgs;
 use chassis::service::Settings;
-use chassis::settings::{Common, parse_http_url};
+use chassis::settings::{Common, parse_http_url, parse_time};
 use clap::Parser;
 use url::Url;
 
@@ -40,7 +40,7 @@ pub struct Config {
     pub mail_service_url: Url,
 
     /// How long the mailer may take; longer than the mailer gives the mail server.
-    #[arg(long, env = "MAIL_SERVICE_TIMEOUT", value_name = "15s", default_value = "15s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MAIL_SERVICE_TIMEOUT", value_name = "15s", default_value = "15s", value_parser = parse_time)]
     pub mail_timeout: Duration,
 
     /// How many mails are sent at a time.
@@ -70,9 +70,8 @@ pub struct Config {
 
 /// A wait: from 1 ms to a day.
 fn parse_delay(text: &str) -> Result<Duration, String> {
-    let delay = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let (shortest, longest) = (Duration::from_millis(1), Duration::from_hours(24));
-    if (shortest..=longest).contains(&delay) { Ok(delay) } else { Err("must be from 1ms to 24h".to_owned()) }
+    let delay = parse_time(text)?;
+    if delay >= Duration::from_millis(1) { Ok(delay) } else { Err("must be 1ms at least".to_owned()) }
 }
 
 impl Settings for Config {

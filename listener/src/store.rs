@@ -165,6 +165,9 @@ impl<K: Keep> Store<K> {
         let (mut failures, mut doubts, mut was_there) = (0_u32, 0, false);
         while !part.is_empty() {
             let Err(failure) = self.attempt(context, batch, part, dispositions).await else { continue };
+            if self.stopping.is_cancelled() {
+                return Ended::Stopped;
+            }
             failures += 1;
             metrics::counter!("listener_retries_total").increment(1);
             let (why, wait) = (failure.to_string(), pause.grow());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::amqp::AmqpArgs;
 use chassis::postgres::DatabaseArgs;
 use chassis::service::Settings;
-use chassis::settings::Common;
+use chassis::settings::{Common, parse_time};
 use clap::{Parser, ValueEnum};
 use lettre::Address;
 use secrecy::SecretString;
@@ -32,7 +32,7 @@ pub struct Config {
     pub amqp: AmqpArgs,
 
     /// How long a mail that is being sent is left to whoever sends it; at least 5 s longer than `MAIL_TIMEOUT`.
-    #[arg(long, env = "MAIL_LEASE", value_name = "30s", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MAIL_LEASE", value_name = "30s", default_value = "30s", value_parser = parse_time)]
     pub mail_lease: Duration,
 
     /// How many days a mail is remembered: a request for it that comes again later is sent again.
@@ -99,12 +99,12 @@ pub struct Config {
     pub mail_pool_size: u16,
 
     /// How long sending one mail may take, the wait for a connection included.
-    #[arg(long, env = "MAIL_TIMEOUT", value_name = "10s", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MAIL_TIMEOUT", value_name = "10s", default_value = "10s", value_parser = parse_time)]
     pub mail_timeout: Duration,
 
     /// How much longer the server's answer to a whole mail is waited for: until then nobody knows whether it was taken.
     /// RFC 5321 (4.5.3.2.6) asks for ten minutes.
-    #[arg(long, env = "MAIL_ANSWER_TIMEOUT", value_name = "10m", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MAIL_ANSWER_TIMEOUT", value_name = "10m", default_value = "10m", value_parser = parse_time)]
     pub mail_answer_timeout: Duration,
 }
 
@@ -164,6 +164,9 @@ mod tests {
             "--mail-encryption=ssl",
             "--mail-pool-size=0",
             "--mail-timeout=soon",
+            "--mail-timeout=25h",
+            "--mail-lease=300000y",
+            "--db-pool-size=1001",
             "--mail-username=only",
             "--mail-password=only",
         ] {

@@ -4,7 +4,6 @@
 //! not sent again. All of that is in a task of its own, which goes on when the client that asked for it has left:
 //! nobody would learn otherwise whether the mail was sent. [`crate::transport`] is next.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +14,7 @@ use contracts::idempotency::digest;
 use contracts::mail::{MailPayload, Receipt};
 use contracts::validation::Violations;
 use thiserror::Error;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -27,12 +25,20 @@ use crate::metrics::{MailMetrics, Outcome};
 use crate::templates::Templates;
 use crate::transport::{SendError, Transport};
 
+/// How much of mails may wait to be sent, in KiB: a mail server that is slow with each does not fill the memory.
+const ROOM: usize = 32 * 1024;
+/// What a mail counts for beside its text, in KiB.
+const OVERHEAD: usize = 4;
+
 /// Why there is no receipt for a mail.
 #[derive(Debug, Error)]
 pub(crate) enum DeliveryError {
     /// It can't be made of this payload.
     #[error("the payload makes no mail: {0}")]
     Invalid(Violations),
+    /// Too many wait to be sent. It was not.
+    #[error("too many mails wait to be sent")]
+    Full,
     /// The mail server did not take it, or did not say that it did.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -61,6 +67,7 @@ pub(crate) struct Delivery {
     transport: Arc<Transport>,
     metrics: Arc<MailMetrics>,
     under_way: TaskTracker,
+    room: Arc<Semaphore>,
 }
 
 impl Delivery {
@@ -71,7 +78,8 @@ impl Delivery {
         ledger: Ledger,
         transport: Arc<Transport>,
     ) -> Self {
-        Self { templates, sender, ledger, transport, metrics: Arc::default(), under_way: TaskTracker::new() }
+        let (metrics, under_way, room) = (Arc::default(), TaskTracker::new(), Arc::new(Semaphore::new(ROOM)));
+        Self { templates, sender, ledger, transport, metrics, under_way, room }
     }
 
     /// The mails that are being handed over.
@@ -94,10 +102,13 @@ impl Delivery {
             self.metrics.record(Outcome::Refused, started.elapsed());
             DeliveryError::Invalid(violations)
         })?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(weight(message.bytes().len()));
+        let room = room.map_err(|_| DeliveryError::Full)?;
         let (ledger, transport) = (self.ledger.clone(), Arc::clone(&self.transport));
         let metrics = Arc::clone(&self.metrics);
         let (late, is_late) = oneshot::channel();
         let sending = self.under_way.spawn(context.scope("send mail", move |_| async move {
+            let _room = room;
             let receipt = Receipt { id, message_id: message.message_id().to_owned() };
             let lease = match ledger.claim(wanted).await? {
                 Claim::Granted(lease) => lease,
@@ -113,7 +124,7 @@ impl Delivery {
                 tracing::warn!(mail = %id, attempt, "a mail is sent again: nobody knows whether it was taken");
             }
             let result = if lease.lasts(Instant::now(), transport.timeout()) {
-                hold(&ledger, lease, transport.send(&message, late)).await
+                ledger.hold(lease, transport.send(&message, late)).await
             } else {
                 // This process stood still. Somebody else may have the mail by the time that it is sent.
                 Err(SendError::TooSlow { handed_over: false })
@@ -141,18 +152,9 @@ impl Delivery {
     }
 }
 
-/// Waits for the end of `sending`, and has the lease last as long.
-async fn hold<T>(ledger: &Ledger, lease: Lease, sending: impl Future<Output = T>) -> T {
-    let mut sending = pin!(sending);
-    loop {
-        if let Ok(ended) = timeout(ledger.lease() / 3, &mut sending).await {
-            return ended;
-        }
-        let renewed = ledger.record(lease, End::Sending).await;
-        if renewed != Ok(true) {
-            tracing::warn!(mail = %lease.id, ?renewed, "the lease of a mail that is being sent was not renewed");
-        }
-    }
+/// What a mail of so many bytes counts for, in KiB.
+fn weight(bytes: usize) -> u32 {
+    u32::try_from((bytes / 1024 + OVERHEAD).min(ROOM)).unwrap_or(u32::MAX)
 }
 
 /// Records how a mail ended, however long it takes: nobody else knows.
@@ -201,10 +203,13 @@ fn outcome(result: &Result<(), SendError>) -> Outcome {
             SendError::Unreachable(_)
             | SendError::Broken(_)
             | SendError::Deferred { .. }
-            | SendError::TooSlow { handed_over: false },
+            | SendError::TooSlow { handed_over: false }
+            | SendError::Nonsense { handed_over: false, .. },
         ) => Outcome::NotTaken,
         Err(
-            SendError::TooSlow { handed_over: true } | SendError::Unconfirmed(_) | SendError::Nonsense(_),
+            SendError::TooSlow { handed_over: true }
+            | SendError::Unconfirmed(_)
+            | SendError::Nonsense { handed_over: true, .. },
         ) => Outcome::Unknown,
     }
 }

@@ -14,16 +14,20 @@ mod telling;
 mod write;
 mod writer;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use chassis::lifecycle::Lifecycle;
 use chassis::postgres::{Database, DatabaseError};
+use chassis::retry::Pause;
 use chassis::trace::TraceContext;
 use chrono::{DateTime, Utc};
 use contracts::validation::Violations;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, sleep_until};
 use uuid::Uuid;
 
 use self::writer::Writer;
@@ -162,11 +166,6 @@ impl Ledger {
         Self { calls, lease }
     }
 
-    /// How long a lease is good for.
-    pub(crate) fn lease(&self) -> Duration {
-        self.lease
-    }
-
     /// Asks for the right to send a mail.
     pub(crate) async fn claim(&self, wanted: Wanted) -> Result<Claim, LedgerError> {
         let (reply, answer) = oneshot::channel();
@@ -178,6 +177,38 @@ impl Ledger {
     pub(crate) async fn record(&self, lease: Lease, end: End) -> Result<bool, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Call::Record(RecordCall { lease, end, reply }), answer).await
+    }
+
+    /// Waits for the end of `sending`, and has the lease last as long.
+    pub(crate) async fn hold<T>(&self, lease: Lease, sending: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            ended = sending => ended,
+            never = self.renew(lease) => match never {},
+        }
+    }
+
+    /// Renews a lease while two thirds of it are left, so that PostgreSQL may be away for nearly as long.
+    async fn renew(&self, lease: Lease) -> Infallible {
+        let (mut good_until, mut pause) = (lease.good_until, Pause::default());
+        loop {
+            sleep_until((good_until - self.lease * 2 / 3).into()).await;
+            let asked = Instant::now();
+            match self.record(lease, End::Sending).await {
+                Ok(true) => {
+                    good_until = asked + self.lease;
+                    pause.reset();
+                }
+                Ok(false) => {
+                    tracing::warn!(mail = %lease.id, "somebody else has a mail that is being sent: its lease had run out");
+                    return pending().await;
+                }
+                Err(error) => {
+                    tracing::warn!(mail = %lease.id, %error, "the lease of a mail that is being sent is not renewed yet");
+                    sleep(pause.grow()).await;
+                }
+            }
+        }
     }
 
     async fn ask<T>(
@@ -198,7 +229,12 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use chassis::postgres::DatabaseArgs;
+    use testkit::postgres::TestDatabase;
+    use testkit::{Running, eventually};
+
     use super::*;
+    use crate::MIGRATIONS;
 
     #[test]
     fn a_mail_is_not_sent_when_the_lease_may_run_out_meanwhile() {
@@ -216,5 +252,34 @@ mod tests {
             |stood_still| lease.lasts(granted + Duration::from_secs(stood_still), Duration::from_secs(10));
         assert!(lasts(0) && lasts(20));
         assert!(!lasts(21) && !lasts(40));
+    }
+    #[tokio::test]
+    async fn the_end_of_a_mail_that_comes_with_a_renewal_of_its_lease_is_not_lost() {
+        let test = TestDatabase::create("DSN").await;
+        let args = DatabaseArgs { dsn: test.dsn().parse().unwrap(), db_pool_size: 1 };
+        let database = Database::new("test", &args, &MIGRATIONS);
+        let mut ledger = None;
+        let running = Running::start(async |lifecycle| {
+            let days = NonZeroU16::new(30).unwrap();
+            ledger = Some(Ledger::start(&database, Duration::from_secs(30), days, &lifecycle));
+            let keeping = database.clone().keep(std::future::ready(()), lifecycle.closing());
+            lifecycle.background("database", keeping);
+            Ok(())
+        })
+        .await;
+        let ledger = ledger.unwrap();
+        eventually(Duration::from_secs(20), "the tables", || database.check()).await;
+        let wanted =
+            Wanted { id: Uuid::now_v7(), digest: Uuid::nil(), replay: None, trace: TraceContext::root() };
+        let Claim::Granted(lease) = ledger.claim(wanted).await.unwrap() else { panic!("it is the first") };
+        // Asked at once, so that they would go into one statement.
+        let (renewal, end) =
+            tokio::join!(ledger.record(lease, End::Sending), ledger.record(lease, End::Sent));
+        assert_eq!((renewal, end), (Ok(true), Ok(true)));
+        let state = sqlx::query_scalar("SELECT state FROM mails WHERE id = $1").bind(lease.id);
+        let state: String = state.fetch_one(&mut test.connect().await).await.unwrap();
+        assert_eq!(state, "sent");
+        drop(ledger);
+        running.stop().await;
     }
 }

@@ -34,6 +34,7 @@ async fn send(
     body: JsonBody<HANDED_ON>,
 ) -> Result<Answer, Answer> {
     let payload = MailPayload::parse(body.value()?).map_err(|wrong| Answer::invalid("mail", wrong))?;
+    drop(body);
     let id = uuid(&headers, IDEMPOTENCY_KEY)?.unwrap_or(context.id);
     let replay = uuid(&headers, REPLAY)?;
     let message = format!("Message sent to {}", payload.to.join(", "));
@@ -55,6 +56,10 @@ impl From<DeliveryError> for Answer {
         match error {
             DeliveryError::Invalid(violations) | DeliveryError::Failed(violations) => {
                 Self::invalid("mail", violations)
+            }
+            DeliveryError::Full => {
+                let message = "too many mails wait to be sent, try again shortly";
+                Self::failed(StatusCode::SERVICE_UNAVAILABLE, message)
             }
             DeliveryError::Send(error) => error.into(),
             DeliveryError::UnderWay(longest) => Self::under_way(longest),
@@ -84,7 +89,7 @@ impl From<SendError> for Answer {
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{MAIL_SERVER} went away at the end of the mail and may have taken it"),
             ),
-            SendError::Nonsense(_) => Self::failed(
+            SendError::Nonsense { .. } => Self::failed(
                 StatusCode::BAD_GATEWAY,
                 format!("{MAIL_SERVER} gave an answer that makes no sense"),
             ),

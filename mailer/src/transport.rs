@@ -67,9 +67,14 @@ pub(crate) enum SendError {
     /// The connection broke after the message was handed over. The mail may have been taken.
     #[error("the mail server broke off without a word on the message: {0}")]
     Unconfirmed(String),
-    /// What came back is not SMTP, or no answer to what was asked. The mail may have been taken.
-    #[error("the mail server answered nonsense: {0}")]
-    Nonsense(String),
+    /// What came back is not SMTP, or no answer to what was asked. The mail was not taken unless it was handed over.
+    #[error("the mail server answered nonsense: {why}; message handed over: {handed_over}")]
+    Nonsense {
+        /// What is wrong with it.
+        why: String,
+        /// Whether the server got the message.
+        handed_over: bool,
+    },
     /// The server refused the mail for good. The server's text is not part of the error's, which is logged:
     /// servers like to repeat the address.
     #[error("the mail server refused {place} for good ({code})")]
@@ -253,7 +258,7 @@ fn brief(error: &SendError) -> &'static str {
         SendError::Unreachable(_) => "out of reach, or it turns us away",
         SendError::Broken(_) | SendError::Unconfirmed(_) => "it broke off",
         SendError::TooSlow { .. } => "it does not answer",
-        SendError::Nonsense(_) | SendError::Refused { .. } | SendError::Deferred { .. } => {
+        SendError::Nonsense { .. } | SendError::Refused { .. } | SendError::Deferred { .. } => {
             "it answers nonsense"
         }
     }

@@ -1,7 +1,5 @@
 //! Registering users.
 
-use std::num::NonZeroU32;
-
 use auth::MIGRATIONS;
 use auth::registration::{RegistrationError, register};
 use auth::users::{self, NewUser, RegisterError};
@@ -15,7 +13,7 @@ use uuid::Uuid;
 
 async fn tables() -> TestDatabase {
     let database = TestDatabase::create("DSN").await;
-    let args = DatabaseArgs { dsn: database.dsn().parse().unwrap(), db_pool_size: NonZeroU32::MIN };
+    let args = DatabaseArgs { dsn: database.dsn().parse().unwrap(), db_pool_size: 1 };
     Database::new("auth", &args, &MIGRATIONS).migrate().await.unwrap();
     database
 }

@@ -4,7 +4,6 @@
 //! So many events are there at once, by the commit of one transaction; then the relay takes them all. With `--large` the same once more beside five million
 //! that were sent before.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,7 +102,7 @@ impl Stand {
     /// Makes the table and the topology.
     pub(super) async fn start(setup: &Setup, dsn: &str) -> anyhow::Result<Self> {
         let parsed: Dsn = dsn.parse().map_err(anyhow::Error::msg)?;
-        let args = DatabaseArgs { dsn: parsed, db_pool_size: NonZeroU32::MIN };
+        let args = DatabaseArgs { dsn: parsed, db_pool_size: 1 };
         MIGRATIONS.run(&mut PgConnection::connect(dsn).await?).await?;
         let declared = super::publish::Chassis::start(setup).await?;
         drop(declared);

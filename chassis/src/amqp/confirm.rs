@@ -1,8 +1,8 @@
 //! A channel in confirm mode, shared by every publisher of a process.
 //!
 //! One task drives it: it sends what publishers hand it, in order and without waiting for the confirm of one
-//! before it sends the next, and answers each once the server has confirmed its message. A publisher that
-//! gives up waiting leaves nothing behind.
+//! before it sends the next, and answers each once the server has confirmed its message. What a publisher has given up
+//! before it was sent is not sent.
 //!
 //! lapin hands a returned message to whichever confirm comes next, not to the message's own, so a shared
 //! channel that looks at its own confirm alone tells the wrong publisher. The return is always given out before
@@ -28,6 +28,8 @@ use crate::crash;
 
 /// How many requests are taken from the queue at once.
 const BURST: usize = 256;
+/// How long what was sent may take to be settled when the process ends: a server that takes no messages never settles it.
+const LEAVE: Duration = Duration::from_secs(1);
 /// How often a message that no queue took makes the topology be declared again.
 const REDECLARE_EVERY: Duration = Duration::from_secs(1);
 
@@ -90,8 +92,8 @@ impl ConfirmChannel {
         Ok(Self { channel })
     }
 
-    /// Sends what comes in and settles it, until the channel breaks, or until `closing` is cancelled and all
-    /// is settled.
+    /// Sends what comes in and settles it, until the channel breaks, or until `closing` is cancelled and all is settled, or as
+    /// good as: nobody waits for long any more then.
     pub(super) async fn drive(
         &self,
         connection: &Connection,
@@ -104,6 +106,10 @@ impl ConfirmChannel {
         let mut returns = Returns::default();
         let (mut arrived, mut settled) = (Vec::new(), Vec::new());
         let mut declared = Instant::now();
+        let mut left = pin!(async {
+            closing.cancelled().await;
+            tokio::time::sleep(LEAVE).await;
+        });
         loop {
             tokio::select! {
                 biased;
@@ -133,6 +139,7 @@ impl ConfirmChannel {
                 }
                 error = &mut lost => return Ended::Broken(error.to_string()),
                 () = closing.cancelled(), if in_flight.is_empty() => return Ended::Finished,
+                () = &mut left => return Ended::Finished,
             }
         }
     }

@@ -60,7 +60,7 @@ impl Delivery {
 
     /// What a header says of where it was first published, where it came straight to the queue.
     fn origin(&self, name: &str) -> Option<&str> {
-        if self.message.exchange.as_str().is_empty() { self.header(name) } else { None }
+        if self.message.exchange.as_str().is_empty() { self.name(name) } else { None }
     }
 
     /// Which attempt this is, from 1: the waits behind it are counted, as [`Disposition::Later`] makes them.
@@ -120,14 +120,21 @@ impl Delivery {
         }
     }
 
+    /// A header, where it is as short as names are in AMQP: what goes on with the message has to fit into a frame.
+    pub(super) fn name(&self, header: &str) -> Option<&str> {
+        self.header(header).filter(|name| name.len() <= usize::from(u8::MAX))
+    }
+
     /// The trace that it belongs to, by its header.
     pub fn trace(&self) -> Option<TraceContext> {
         self.header(TRACEPARENT.as_str()).and_then(TraceContext::parse)
     }
 
-    /// How often it has been delivered before this time, as the queue counts.
+    /// How often it has been delivered before this time, as the queue counts: the first time it says nothing, and a header of
+    /// that name is its publisher's.
     pub fn redeliveries(&self) -> u64 {
-        self.number("x-delivery-count").and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
+        let counted = self.number("x-delivery-count").filter(|_| self.message.redelivered);
+        counted.and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
     }
 
     /// A header, where it is a whole number.
@@ -181,5 +188,18 @@ mod tests {
             let expected = if at < texts.len() { (Some("x"), None) } else { (None, Some(7)) };
             assert_eq!((text, number), expected, "{at}");
         }
+    }
+
+    #[test]
+    fn of_a_first_delivery_no_header_says_that_it_came_before() {
+        let delivery = |redelivered| {
+            let mut headers = FieldTable::default();
+            headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(7));
+            let mut message =
+                lapin::message::Delivery::mock(1, "".into(), "q".into(), redelivered, Vec::new());
+            message.properties = BasicProperties::default().with_headers(headers);
+            Delivery::from(message)
+        };
+        assert_eq!((delivery(false).redeliveries(), delivery(true).redeliveries()), (0, 7));
     }
 }

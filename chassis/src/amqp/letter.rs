@@ -28,7 +28,7 @@ impl Delivery {
     pub fn letter(&self) -> Letter {
         let death = self.death();
         let of = |header, death: Option<&String>| {
-            self.header(header).map(str::to_owned).or_else(|| death.cloned()).unwrap_or_default()
+            self.name(header).map(str::to_owned).or_else(|| death.cloned()).unwrap_or_default()
         };
         let queue = of(QUEUE, death.as_ref().map(|death| &death.queue));
         let at = self.number(DIED_AT).and_then(DateTime::from_timestamp_millis);
@@ -55,7 +55,7 @@ impl Delivery {
             published_at: self.timestamp(),
             message_id,
             content_type: self.content_type().map(str::to_owned),
-            traceparent: self.header(TRACEPARENT.as_str()).map(str::to_owned),
+            traceparent: self.name(TRACEPARENT.as_str()).map(str::to_owned),
             body: Body::of(self.body()),
         }
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use contracts::dead_letter::Letter;
+use contracts::dead_letter::{Letter, event_id};
 use contracts::topology::{Retry, Topology};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -118,7 +118,8 @@ impl Onward {
         let (exchange, routing_key) = (short(exchange)?, short(routing_key)?);
         let mut properties = properties(&delivery.message.properties).with_headers(headers);
         if delivery.message_id().is_none() {
-            properties = properties.with_message_id(delivery.given_id().to_string().into());
+            let id = event_id(delivery.body()).unwrap_or_else(|| delivery.given_id());
+            properties = properties.with_message_id(id.to_string().into());
         }
         let body = delivery.body().to_vec();
         self.publisher().await.confirmed(Message { exchange, routing_key, properties, body }).await
@@ -243,8 +244,27 @@ mod tests {
         names.filter(|name| name != EXCHANGE && name != ROUTING_KEY).collect()
     }
 
+    const TRACE: &str = "traceparent";
+
     fn long(bytes: usize) -> AMQPValue {
         AMQPValue::LongString("x".repeat(bytes).into())
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_the_name_of_where_it_came_from_is_none() {
+        let mut straight = delivery([
+            (EXCHANGE, long(4000)),
+            (ROUTING_KEY, long(255)),
+            (QUEUE, long(4000)),
+            (TRACE, long(4000)),
+        ]);
+        straight.message.exchange = "".into();
+        let kept = headers(&straight);
+        assert_eq!(kept.inner()[EXCHANGE], text(""));
+        assert_eq!(kept.inner()[ROUTING_KEY], long(255));
+        let letter = straight.letter();
+        assert_eq!((letter.exchange.len(), letter.routing_key.len(), letter.queue.len()), (0, 255, 0));
+        assert_eq!(letter.traceparent, None);
     }
 
     #[test]

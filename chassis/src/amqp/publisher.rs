@@ -45,7 +45,10 @@ pub enum PublishError {
     /// The server is away, or the connection broke before the confirm came.
     #[error("not connected: {0}")]
     Unavailable(String),
-    /// No confirm came in time: the server is short of memory or disk space, or does not answer.
+    /// The server takes nothing: it is short of memory or disk space.
+    #[error("{0}")]
+    Blocked(String),
+    /// No confirm came in time: the server does not answer, or has just begun to take nothing.
     #[error("no confirm within {DEADLINE:?}")]
     TooSlow,
     /// No queue takes messages with this routing key.
@@ -65,6 +68,7 @@ impl From<PublishError> for Answer {
         tracing::warn!(%error, "an event was not published");
         match error {
             PublishError::Unavailable(_)
+            | PublishError::Blocked(_)
             | PublishError::TooSlow
             | PublishError::Returned
             | PublishError::Nacked => Self::unavailable(NAME),
@@ -80,6 +84,7 @@ impl PublishError {
     fn label(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::Blocked(_) => "blocked",
             Self::TooSlow => "too_slow",
             Self::Returned => "returned",
             Self::Nacked => "nacked",
@@ -198,6 +203,8 @@ impl Publisher {
     }
 
     async fn exchange(&self, message: Message) -> Result<(), PublishError> {
+        // lapin would keep it until the server takes messages again, long after we have given up.
+        self.standing.unblocked().map_err(PublishError::Blocked)?;
         let stopped = || PublishError::Unavailable("the publisher has stopped".to_owned());
         let weight = weight(message.body.len());
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_| stopped())?;
@@ -207,7 +214,7 @@ impl Publisher {
         answered.await.unwrap_or_else(|_| Err(cut()))
     }
 
-    /// Waits until the server is there.
+    /// Waits until the server is there, and takes messages.
     pub(crate) async fn connected(&self) {
         self.standing.up().await;
     }

@@ -30,6 +30,8 @@ const FRAME_MAX: u32 = 8 * 1024;
 const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 /// How often to look whether a connection is still there, beside waiting to be told.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a server that takes no messages is looked at.
+const BLOCKED_LOOK: Duration = Duration::from_millis(100);
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -229,12 +231,29 @@ impl Standing {
         (sender, Self { state })
     }
 
-    /// Waits until there is a connection.
+    /// Waits until there is a connection on which messages are taken.
     pub(crate) async fn up(&self) {
         let mut state = self.state.clone();
-        if state.wait_for(|state| matches!(state, State::Up(_))).await.is_err() {
-            // There will never be one again: the process ends.
-            std::future::pending::<()>().await;
+        loop {
+            if state.wait_for(|state| matches!(state, State::Up(_))).await.is_err() {
+                // There will never be one again: the process ends.
+                return std::future::pending().await;
+            }
+            if self.unblocked().is_ok() {
+                return;
+            }
+            // Nothing tells when it is over.
+            tokio::time::sleep(BLOCKED_LOOK).await;
+        }
+    }
+
+    /// Whether messages are taken, where there is a connection; `Err` says why not.
+    pub(super) fn unblocked(&self) -> Result<(), String> {
+        match &*self.state.borrow() {
+            State::Up(status) if status.blocked() => {
+                Err(format!("{NAME} takes no messages: it is short of memory or disk space"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -242,10 +261,7 @@ impl Standing {
     pub fn check(&self) -> Result<(), String> {
         match &*self.state.borrow() {
             State::Connecting => Err("not connected yet".to_owned()),
-            State::Up(status) if status.blocked() => {
-                Err(format!("{NAME} takes no messages: it is short of memory or disk space"))
-            }
-            State::Up(_) => Ok(()),
+            State::Up(_) => self.unblocked(),
             State::Down(why) => Err(why.as_ref().to_owned()),
         }
     }

@@ -32,8 +32,6 @@ use crate::settings::parse_host_port;
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a batch may take.
 const BATCH_DEADLINE: Duration = Duration::from_secs(15);
-/// How long the check of readiness may take.
-const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 /// Calls in flight.
 const IN_FLIGHT: usize = 1024;
 /// How long a call may wait for a place among them.
@@ -157,22 +155,15 @@ impl LoggerClient {
     /// Whether the logger answers; `Err` says in a few words why not.
     pub async fn check(&self) -> Result<(), String> {
         let connection = self.connections.any(None).ok_or_else(|| self.connections.why())?;
-        let mut context = tarpc::context::current();
-        context.deadline = (Instant::now() + CHECK_DEADLINE).into_std();
-        let (began, deadline) = (Instant::now(), Instant::from_std(context.deadline));
-        let failure = match timeout_at(deadline, connection.stub.append_all(context, Vec::new())).await {
-            Ok(Ok(_)) => {
-                connection.answered();
-                return Ok(());
-            }
-            Ok(Err(error)) => RpcFailure::from(error),
-            Err(_) => RpcFailure::TooSlow,
-        };
-        if failure == RpcFailure::TooSlow {
+        let began = Instant::now();
+        let answered = connections::check(&connection.stub).await;
+        match &answered {
+            Ok(()) => connection.answered(),
             // Who waits for it to be there again makes no other call.
-            connection.kept_silent(began);
+            Err(RpcFailure::TooSlow) => connection.kept_silent(began),
+            Err(_) => {}
         }
-        Err(failure.to_string())
+        answered.map_err(|failure| failure.to_string())
     }
 
     /// Makes a call with everything that bounds it.

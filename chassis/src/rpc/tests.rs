@@ -10,7 +10,7 @@ use contracts::logger::{AppendError, LoggerRequest, LoggerResponse, MAX_FRAME, S
 use serde_json::{Map, json};
 use tarpc::ServerError;
 use tarpc::context::Context;
-use tokio::io::AsyncReadExt as _;
+use testkit::proxy::FaultProxy;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -21,6 +21,9 @@ use super::server::{Limits, serve};
 use super::{LoggerClient, RpcFailure};
 use crate::lifecycle::Lifecycle;
 use crate::request::RequestContext;
+
+/// How long anything may take to come about.
+const SOON: Duration = Duration::from_secs(20);
 
 /// What a test's server does with an entry, by its name.
 #[derive(Clone, Default)]
@@ -202,21 +205,25 @@ async fn a_server_that_hangs_is_too_slow_and_then_left_alone() {
 
 #[tokio::test]
 async fn a_call_whose_connection_breaks_each_time_is_made_three_times() {
-    let lifecycle = Lifecycle::default();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            if stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {
-                counted.fetch_add(1, Ordering::SeqCst);
+    let (fake, lifecycle) = (Fake::default(), Lifecycle::default());
+    let server = start("127.0.0.1:0", fake.clone(), Limits::default()).await;
+    let proxy = FaultProxy::start(server.address).await;
+    let (client, context) = (LoggerClient::start(vec![proxy.address().to_string()], &lifecycle), context());
+    let calls = || fake.calls.load(Ordering::SeqCst);
+    let breaking = async {
+        for call in 1.. {
+            while calls() < call {
+                tokio::task::yield_now().await;
             }
+            proxy.reset();
         }
-    });
-    let client = LoggerClient::start(vec![address], &lifecycle);
-    assert_eq!(client.append(&context(), entry("a")).await, Err(RpcFailure::BrokeOff));
-    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    };
+    let outcome = tokio::select! {
+        outcome = client.append(&context, entry("hang")) => outcome,
+        () = breaking => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(outcome, Err(RpcFailure::BrokeOff));
+    assert_eq!(calls(), 3);
 }
 
 #[tokio::test]
@@ -238,16 +245,31 @@ async fn without_a_server_a_call_fails_fast_and_says_so() {
 #[tokio::test]
 async fn a_connection_that_answers_no_check_is_given_up() {
     let lifecycle = Lifecycle::default();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = LoggerClient::start(vec![listener.local_addr().unwrap().to_string()], &lifecycle);
-    // Taken, and nobody is at its other end.
-    let (_dead, _) = listener.accept().await.unwrap();
-    let server =
-        tokio::spawn(serve(listener, CancellationToken::new(), Limits::default(), |_, context, request| {
-            Fake::default().serve(context, request)
-        }));
-    testkit::eventually(Duration::from_secs(20), "a check", || client.check()).await;
-    server.abort();
+    let server = start("127.0.0.1:0", Fake::default(), Limits::default()).await;
+    let proxy = FaultProxy::start(server.address).await;
+    let client = LoggerClient::start(vec![proxy.address().to_string()], &lifecycle);
+    testkit::eventually(SOON, "a check", || client.check()).await;
+    proxy.halve();
+    assert!(client.check().await.is_err());
+    // The next connection is one again; this one never is.
+    proxy.restore();
+    testkit::eventually(SOON, "another check", || client.check()).await;
+}
+
+#[tokio::test]
+async fn one_that_takes_connections_and_never_answers_gets_no_calls() {
+    let lifecycle = Lifecycle::default();
+    let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = start("127.0.0.1:0", Fake::default(), Limits::default()).await;
+    let addresses = vec![hangs.local_addr().unwrap().to_string(), server.address.to_string()];
+    let client = LoggerClient::start(addresses, &lifecycle);
+    // It is connected to, and stays so.
+    let _connection = hangs.accept().await.unwrap();
+    testkit::eventually(SOON, "a check", || client.check()).await;
+    for _ in 0..10 {
+        assert_eq!(client.append(&context(), entry("a")).await, Ok(Stored::Created));
+        assert_eq!(client.check().await, Ok(()));
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 mod faults;
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chassis::amqp::{Publication, Publisher};
@@ -44,7 +43,7 @@ impl Stand {
     /// Starts a process with a relay.
     async fn relay(&self) -> Running {
         let dsn = self.database.dsn_through(self.postgres.address()).parse().unwrap();
-        let args = DatabaseArgs { dsn, db_pool_size: NonZeroU32::MIN };
+        let args = DatabaseArgs { dsn, db_pool_size: 1 };
         Running::start(async |lifecycle| {
             let database = Database::new("test", &args, &MIGRATIONS);
             let publisher = Publisher::start(&self.rabbit.url, self.rabbit.topology.clone(), &lifecycle)?;

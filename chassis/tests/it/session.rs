@@ -1,6 +1,5 @@
 //! A connection to PostgreSQL that a task keeps for itself.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chassis::postgres::{Database, DatabaseArgs, DatabaseError, Session};
@@ -23,7 +22,7 @@ async fn a_connection_that_went_while_nobody_used_it_costs_nobody_anything() {
     let test = TestDatabase::create("DSN").await;
     let proxy = FaultProxy::to(&test.server()).await;
     let dsn = test.dsn_through(proxy.address()).parse().unwrap();
-    let database = Database::new("test", &DatabaseArgs { dsn, db_pool_size: NonZeroU32::MIN }, &MIGRATIONS);
+    let database = Database::new("test", &DatabaseArgs { dsn, db_pool_size: 1 }, &MIGRATIONS);
     let running = Running::start(async |lifecycle| {
         let keeping = database.clone().keep(std::future::ready(()), lifecycle.closing());
         lifecycle.background("database", keeping);
@@ -42,5 +41,11 @@ async fn a_connection_that_went_while_nobody_used_it_costs_nobody_anything() {
     proxy.reset();
     assert!(matches!(one(&mut session).await, Err(DatabaseError::Unavailable(_))));
     assert_eq!(one(&mut session).await.unwrap(), 1);
+
+    // What PostgreSQL says of a mistake is for whoever reads the log.
+    let mistake =
+        session.run(async |connection| sqlx::query("SELECT nothing").execute(connection).await).await;
+    let why = mistake.unwrap_err().to_string();
+    assert!(why.contains("column \"nothing\" does not exist"), "{why}");
     running.stop().await;
 }

@@ -79,7 +79,7 @@ impl Chaos {
             headers.push(("prefer", "respond-async"));
         }
         // As the broker derives it.
-        let id = Key::parse(key.as_bytes()).unwrap().id("", action).to_string();
+        let id = Key::parse(key.as_bytes()).unwrap().id(b"", action).to_string();
         self.asked.lock().unwrap().all.insert(id.clone());
         while !self.given_up.is_cancelled() {
             let broker = BROKERS[fastrand::usize(0..BROKERS.len())];

@@ -116,18 +116,28 @@ function decisions(letter) {
   });
   editor.value = drafts.get(letter.id) ?? own;
   check();
+  const begun = h("p", { class: "hint", id: "letter-replaying" });
+  const tellBegun = () => {
+    begun.hidden = letter.replaying_at === null;
+    begun.textContent = begun.hidden ? "" : `A replay began at ${dayTime(new Date(letter.replaying_at))} and was not told to have ended: it may be in its queue already.`;
+  };
+  tellBegun();
   let deciding = false;
   const decide = async (what, body) => {
     if (deciding) return;
     deciding = true;
     setBusy([replay, discard], true);
     const { ok, message } = await ask(`/dead-letters/${letter.id}/${what}`, body);
-    const now = ok && (await ask(`/dead-letters/${letter.id}`));
+    const now = await ask(`/dead-letters/${letter.id}`);
     setBusy([replay, discard], false);
     deciding = false;
     note.textContent = ok ? "" : message;
     spoken.textContent = ok && what === "discard" ? `Discarded: ${letter.id}` : message;
-    if (!ok) return;
+    if (!ok) {
+      // A replay may have begun all the same.
+      if (now.ok) letter.replaying_at = now.data.replaying_at;
+      return tellBegun();
+    }
     drafts.delete(letter.id);
     if (shown === letter) {
       const focused = place.contains(document.activeElement);
@@ -149,8 +159,7 @@ function decisions(letter) {
   return h("div", { class: "side" },
     h("h3", {}, h("label", { for: "letter-body" }, "Body"), changed),
     !isText && h("p", { class: "hint" }, "It is not text: it is shown in base64, and can be replayed as it is."),
-    letter.replaying_at !== null &&
-      h("p", { class: "hint", id: "letter-replaying" }, `A replay began at ${dayTime(new Date(letter.replaying_at))} and was not told to have ended: it may be in its queue already.`),
+    begun,
     truncated && h("p", { class: "hint" }, "Its end is missing: it can be replayed only with another body."),
     editor, note, form);
 }

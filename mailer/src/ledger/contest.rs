@@ -21,9 +21,11 @@ pub(super) async fn settle(
     claims: &[ClaimCall],
     lease: Duration,
 ) -> sqlx::Result<HashMap<Uuid, Claim>> {
+    // To PostgreSQL it is all the time that the transaction began: at the earliest now.
+    let good_until = Instant::now() + lease;
     let mut transaction = connection.begin().await?;
     lock(&mut transaction, claims).await?;
-    let settled = claim(&mut transaction, claims, lease).await?;
+    let settled = claim(&mut transaction, claims, lease, good_until).await?;
     crash::point("ledger: settled");
     let events = settled.values().filter_map(|claim| match claim {
         Claim::Granted(lease) => telling::claimed(lease),
@@ -75,12 +77,13 @@ async fn claim(
     connection: &mut PgConnection,
     claims: &[ClaimCall],
     lease: Duration,
+    good_until: Instant,
 ) -> sqlx::Result<HashMap<Uuid, Claim>> {
     let column = |of: fn(&Wanted) -> Uuid| claims.iter().map(|claim| of(&claim.wanted)).collect::<Vec<_>>();
     let ids = column(|wanted| wanted.id);
     let replays: Vec<Option<Uuid>> = claims.iter().map(|claim| claim.wanted.replay).collect();
     let holders: Vec<Uuid> = claims.iter().map(|_| Uuid::now_v7()).collect();
-    let (began, good_until) = (Utc::now(), Instant::now() + lease);
+    let began = Utc::now();
     let granted: Vec<Granted> = sqlx::query_as(
         "INSERT INTO mails AS mail (id, digest, state, holder, lease_until, replay) \
          SELECT id, digest, 'claimed', holder, now() + make_interval(secs => $5), replay \

@@ -44,16 +44,16 @@ impl Writer {
         }
     }
 
-    /// Writes these calls and answers them. Gives back those that have to wait for the next time: a mail can be
-    /// claimed once a statement.
+    /// Writes these calls and answers them. Gives back those that have to wait for the next time: a statement takes one
+    /// claim of a mail, and one record of a claim. The renewal of a lease may still wait when its end comes.
     async fn write(&mut self, calls: Vec<Call>) -> Vec<Call> {
         let (mut claims, mut records, mut later) = (Vec::new(), Vec::new(), Vec::new());
-        let mut claimed = HashSet::new();
+        let (mut claimed, mut recorded) = (HashSet::new(), HashSet::new());
         for call in calls {
             match call {
                 Call::Claim(claim) if claimed.insert(claim.wanted.id) => claims.push(claim),
-                Call::Claim(claim) => later.push(Call::Claim(claim)),
-                Call::Record(record) => records.push(record),
+                Call::Record(record) if recorded.insert(record.lease.holder) => records.push(record),
+                call => later.push(call),
             }
         }
         let lease = self.lease;
@@ -66,8 +66,9 @@ impl Writer {
         let contested = match written.await {
             Ok(written) => answer(written, claims, records),
             Err(error) => {
-                refuse(error, claims, records);
-                Vec::new()
+                let claims = claims.into_iter().map(Call::Claim);
+                refuse(error, claims.chain(records.into_iter().map(Call::Record)).chain(later));
+                return Vec::new();
             }
         };
         if !contested.is_empty() {
@@ -87,7 +88,7 @@ impl Writer {
                     let _ = claim.reply.send(settled.remove(&claim.wanted.id).ok_or_else(missing));
                 }
             }
-            Err(error) => refuse(error, claims, Vec::new()),
+            Err(error) => refuse(error, claims.into_iter().map(Call::Claim)),
         }
     }
 }
@@ -107,14 +108,17 @@ fn answer(written: Written, claims: Vec<ClaimCall>, records: Vec<RecordCall>) ->
     contested
 }
 
-/// Says to all that nothing was written.
-fn refuse(error: DatabaseError, claims: Vec<ClaimCall>, records: Vec<RecordCall>) {
+/// Says to all that nothing was written: those that have not waited yet would wait as long.
+fn refuse(error: DatabaseError, calls: impl Iterator<Item = Call>) {
     let error = LedgerError::from(error);
-    tracing::warn!(%error, claims = claims.len(), records = records.len(), "the ledger waits");
-    for claim in claims {
-        let _ = claim.reply.send(Err(error.clone()));
+    let mut refused = 0;
+    for call in calls {
+        refused += 1;
+        // Who asked may have left.
+        match call {
+            Call::Claim(claim) => drop(claim.reply.send(Err(error.clone()))),
+            Call::Record(record) => drop(record.reply.send(Err(error.clone()))),
+        }
     }
-    for record in records {
-        let _ = record.reply.send(Err(error.clone()));
-    }
+    tracing::warn!(%error, refused, "the ledger waits");
 }

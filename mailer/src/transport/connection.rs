@@ -111,10 +111,12 @@ impl Connection {
         self.pipelining = offers.message().any(|line| line.trim().eq_ignore_ascii_case("PIPELINING"));
         if let Some(credentials) = &target.credentials {
             let mechanisms = [Mechanism::Plain, Mechanism::Login];
-            self.smtp.auth(&mechanisms, credentials).await.map_err(|error| {
-                let why = error.status().map_or_else(|| error.to_string(), |code| code.to_string());
-                SendError::Unreachable(format!("it does not let us log in (MAIL_USERNAME): {why}"))
-            })?;
+            let why = match Reply::of(self.smtp.auth(&mechanisms, credentials).await) {
+                Ok(Reply { code: 235, .. }) => return Ok(()),
+                Ok(reply) => reply.code.to_string(),
+                Err(NoReply::Gone(why) | NoReply::Nonsense(why)) => why,
+            };
+            return Err(SendError::Unreachable(format!("it does not let us log in (MAIL_USERNAME): {why}")));
         }
         Ok(())
     }
@@ -162,7 +164,7 @@ impl Connection {
         let reply = match Reply::of(self.smtp.message(mail.bytes()).await) {
             Ok(reply) => reply,
             Err(NoReply::Gone(why)) => return Err(SendError::Unconfirmed(why)),
-            Err(NoReply::Nonsense(why)) => return Err(SendError::Nonsense(why)),
+            Err(NoReply::Nonsense(why)) => return Err(SendError::Nonsense { why, handed_over: true }),
         };
         match reply.verdict(Place::Mail, &(250..=250)) {
             None => {
@@ -178,7 +180,7 @@ impl Connection {
                 let text = "it closes the connection".to_owned();
                 Err(SendError::Deferred { place: Place::Mail, code: 421, text })
             }
-            Some(Verdict::Nonsense(error)) => Err(error),
+            Some(Verdict::Nonsense(why)) => Err(SendError::Nonsense { why, handed_over: true }),
         }
     }
 
@@ -223,12 +225,12 @@ impl Connection {
         }
         .map_err(|error| match error {
             NoReply::Gone(why) => SendError::Broken(why),
-            NoReply::Nonsense(why) => SendError::Nonsense(why),
+            NoReply::Nonsense(why) => nonsense(why),
         })?;
         match begun.verdict.take() {
             None => Ok(()),
             Some(Verdict::Closing) => Err(closing()),
-            Some(Verdict::Nonsense(error)) => Err(error),
+            Some(Verdict::Nonsense(why)) => Err(nonsense(why)),
             Some(Verdict::No(error)) => {
                 // A server that waits for a message won't get one, nor does anything else end that wait.
                 if begun.in_step {
@@ -299,11 +301,16 @@ fn closing() -> SendError {
     SendError::Broken("it closes the connection (421)".to_owned())
 }
 
+/// An answer before the hand-over that is none.
+fn nonsense(why: String) -> SendError {
+    SendError::Nonsense { why, handed_over: false }
+}
+
 /// The error for a connection that can't carry a mail.
 fn not_usable(reply: Result<Reply, NoReply>) -> SendError {
     match reply {
         Ok(reply) => SendError::Unreachable(format!("it turns us away ({})", reply.code)),
         Err(NoReply::Gone(why)) => SendError::Unreachable(why),
-        Err(NoReply::Nonsense(why)) => SendError::Nonsense(why),
+        Err(NoReply::Nonsense(why)) => nonsense(why),
     }
 }

@@ -40,7 +40,7 @@ pub(super) enum Verdict {
     /// Not this mail, or not now.
     No(SendError),
     /// No answer to what was asked.
-    Nonsense(SendError),
+    Nonsense(String),
 }
 
 impl Reply {
@@ -76,7 +76,7 @@ impl Reply {
             CLOSING => Verdict::Closing,
             500.. => Verdict::No(SendError::Refused { place, code, text }),
             400..500 => Verdict::No(SendError::Deferred { place, code, text }),
-            _ => Verdict::Nonsense(SendError::Nonsense(format!("{code} where it does not belong"))),
+            _ => Verdict::Nonsense(format!("{code} where it does not belong")),
         })
     }
 }
@@ -104,6 +104,6 @@ mod tests {
         assert!(matches!(verdict(451), Some(Verdict::No(SendError::Deferred { code: 451, .. }))));
         assert!(matches!(verdict(550), Some(Verdict::No(SendError::Refused { code: 550, .. }))));
         assert!(matches!(verdict(421), Some(Verdict::Closing)));
-        assert!(matches!(verdict(354), Some(Verdict::Nonsense(SendError::Nonsense(_)))));
+        assert!(matches!(verdict(354), Some(Verdict::Nonsense(_))));
     }
 }

@@ -93,7 +93,7 @@ async fn expect(wire: &mut Wire, code: &str) -> Result<String, SendError> {
         }
         line = answer.len();
     }
-    Err(SendError::Nonsense("an answer without an end".to_owned()))
+    Err(SendError::Nonsense { why: "an answer without an end".to_owned(), handed_over: false })
 }
 
 fn broke_off(error: &io::Error) -> SendError {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -324,4 +324,71 @@ async fn a_mail_whose_client_has_left_before_it_was_claimed_is_sent() {
 async fn a_lease_shorter_than_a_sending_stops_the_start() {
     let server = Fake::start(|_| Act::Usual).await;
     Mailer::start(server.address(), &["--mail-lease=12s", "--mail-timeout=10s"]).await;
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_as_soon_as_the_ledger_is_there_again() {
+    let go_on = Arc::new(Notify::new());
+    let hold = Arc::clone(&go_on);
+    let server =
+        Fake::start(move |at| if at.name == "." { Act::Hold(Arc::clone(&hold)) } else { Act::Usual }).await;
+    let database = TestDatabase::create("DSN").await;
+    let proxy = FaultProxy::to(&database.server()).await;
+    let (port, flags) = (server.address().port(), ["--mail-timeout=300ms", "--mail-lease=5500ms"]);
+    let cut_off = Mailer::start_on(&database.dsn_through(proxy.address()), "127.0.0.1", port, &flags).await;
+    let other = Mailer::start_on(database.dsn(), "127.0.0.1", port, &flags).await;
+    for mailer in [&cut_off, &other] {
+        mailer.has_its_ledger().await;
+    }
+    let (id, mail) = (id(), mail("you@example.com"));
+    assert_eq!(cut_off.send_as(&id, &mail).await.status, 504);
+    let watching = tokio::sync::Mutex::new(sqlx::PgConnection::connect(database.dsn()).await.unwrap());
+    // How many seconds of the lease are left, and how many it has lasted.
+    let lease = async || -> (f64, f64) {
+        let times = "SELECT extract(epoch FROM lease_until - now())::float8, \
+                     extract(epoch FROM now() - created_at)::float8 FROM mails";
+        sqlx::query_as(times).fetch_one(&mut *watching.lock().await).await.unwrap()
+    };
+    let left = async |seconds: f64| {
+        eventually(PATIENCE, "the lease runs down", || async {
+            let (left, _) = lease().await;
+            if left <= seconds { Ok(()) } else { Err(left) }
+        })
+        .await;
+    };
+    // Away when the first renewal is due, and there again before the lease is over.
+    left(3.9).await;
+    proxy.stall();
+    left(1.4).await;
+    proxy.restore();
+    while lease().await.1 < 8.0 {
+        let answer = other.send_as(&id, &mail).await;
+        assert_eq!(answer.status, 409, "{answer:?}");
+    }
+    go_on.notify_one();
+    eventually(PATIENCE, "the mail is sent", || async {
+        let answer = other.send_as(&id, &mail).await;
+        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    assert_eq!(server.mails().len(), 1);
+    cut_off.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn many_that_ask_for_one_mail_are_told_together_that_the_ledger_is_away() {
+    let (server, database) = (Fake::start(|_| Act::Usual).await, TestDatabase::create("DSN").await);
+    let proxy = FaultProxy::to(&database.server()).await;
+    let dsn = database.dsn_through(proxy.address());
+    let mailer = Mailer::start_on(&dsn, "127.0.0.1", server.address().port(), &[]).await;
+    mailer.has_its_ledger().await;
+    proxy.stall();
+    let (id, mail, started) = (id(), mail("you@example.com"), Instant::now());
+    let answers = join_all((0..20).map(|_| mailer.send_as(&id, &mail))).await;
+    assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
+    // Two statements at most: one may have begun before the others came.
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    proxy.restore();
+    mailer.stop().await;
 }

@@ -1,6 +1,13 @@
 //! What a mail server may answer, and what becomes of the mail and of the connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde_json::json;
+use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::fake::{Act, At, Encrypted, Fake};
 use crate::service::{Mailer, mail};
@@ -207,11 +214,15 @@ async fn only_250_means_taken_and_garbage_is_a_bad_gateway() {
         })
         .await;
         let mailer = Mailer::start(fake.address(), &["--mail-pool-size=1"]).await;
-        let answer = mailer.send(&mail("you@example.com")).await;
+        let id = Uuid::now_v7().to_string();
+        let answer = mailer.send_as(&id, &mail("you@example.com")).await;
         assert_eq!(answer.status, 502, "{at_command} {says}: {answer:?}");
         assert_eq!(answer.message(), "the mail server gave an answer that makes no sense");
-        // Nobody knows where that connection stands; the next mail has another.
+        // Nobody knows where that connection stands; the next mail has another. This one may be there only if it was
+        // handed over.
         assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+        let again = mailer.send_as(&id, &mail("you@example.com")).await;
+        assert_eq!(again.status, if at_command == "." { 409 } else { 202 }, "{at_command} {says}: {again:?}");
         mailer.stop().await;
     }
 }
@@ -329,5 +340,55 @@ async fn the_login_is_made_once_a_connection_and_a_wrong_one_is_the_mailers_trou
         (503, "the mail server is not available, try again shortly")
     );
     mailer.readiness(503).await;
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_the_login_that_no_column_can_hold_is_kept_as_one_that_can() {
+    let mends = Arc::new(AtomicBool::new(false));
+    let mended = Arc::clone(&mends);
+    let fake = Fake::start_with(&["AUTH PLAIN"], Encrypted::No, move |at| {
+        let garbles = at.name == "AUTH" && !mended.load(Ordering::SeqCst);
+        if garbles { Act::Say("\u{0}\u{1}\u{2}\r\n") } else { Act::Usual }
+    })
+    .await;
+    let mailer = Mailer::start(fake.address(), &["--mail-username=me", "--mail-password=s3cret"]).await;
+    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 503);
+    mends.store(true, Ordering::SeqCst);
+    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
+    mailer.stop().await;
+}
+
+#[tokio::test]
+async fn more_than_the_memory_holds_is_not_waited_with() {
+    let go_on = Arc::new(Notify::new());
+    let hold = Arc::clone(&go_on);
+    let fake = Fake::start(move |at| match (at.name, at.nth) {
+        ("MAIL", 0) => Act::Hold(Arc::clone(&hold)),
+        // To send them all takes long.
+        ("MAIL", _) => Act::Say("550 not you again\r\n"),
+        _ => Act::Usual,
+    })
+    .await;
+    let flags = ["--mail-pool-size=1", "--mail-timeout=1m", "--mail-lease=2m"];
+    let mailer = Mailer::start(fake.address(), &flags).await;
+    let mut large = mail("you@example.com");
+    large["message"] = json!("so much to say ".repeat(60_000));
+    let mut sending: FuturesUnordered<_> = (0..24).map(|_| mailer.send(&large)).collect();
+    // All that is answered while the mail server does nothing.
+    let answer = sending.next().await.unwrap();
+    let message = "too many mails wait to be sent, try again shortly";
+    assert_eq!((answer.status, answer.message()), (503, message));
+    go_on.notify_one();
+    let mut had_room = 0;
+    while let Some(answer) = sending.next().await {
+        // So much at once may be too much for the ledger's clock.
+        assert!(matches!(answer.status, 202 | 422 | 503), "{answer:?}");
+        had_room += usize::from(answer.message() != message);
+    }
+    drop(sending);
+    assert!((10..24).contains(&had_room), "{had_room}");
+    // And there is room again.
+    assert_eq!(mailer.send(&large).await.status, 422);
     mailer.stop().await;
 }

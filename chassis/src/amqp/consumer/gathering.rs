@@ -93,7 +93,8 @@ mod tests {
     /// A message of so many bytes that was delivered so often before.
     fn arrival(bytes: usize, redeliveries: u64) -> lapin::message::Delivery {
         let nowhere = ShortString::default();
-        let mut delivery = lapin::message::Delivery::mock(1, nowhere.clone(), nowhere, false, vec![0; bytes]);
+        let mut delivery =
+            lapin::message::Delivery::mock(1, nowhere.clone(), nowhere, redeliveries > 0, vec![0; bytes]);
         let mut headers = FieldTable::default();
         let count = AMQPValue::LongLongInt(i64::try_from(redeliveries).unwrap());
         headers.insert("x-delivery-count".into(), count);

@@ -1,9 +1,10 @@
 //! Connections that are there again after they broke: tarpc's own are gone for good.
 //!
-//! For each address a task dials, publishes the live connection through a `watch`, runs it until it ends, and
-//! dials again with growing pauses. A connection that lets calls run into their deadline without a single
+//! For each address a task dials, publishes the connection through a `watch` once it has answered, runs it until it
+//! ends, and dials again with growing pauses. A connection that lets calls run into their deadline without a single
 //! answer is given up, as one is whose other end went away without a word.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,10 +17,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::lifecycle::Lifecycle;
 use crate::retry::Pause;
+use crate::rpc::RpcFailure;
 use crate::rpc::transport::wire;
 
 /// How long a dial may take.
 const DIAL: Duration = Duration::from_secs(2);
+/// How long an answer to nothing but the question may take.
+const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a call may wait, from the moment that the last connection broke: a logger that is restarted is
 /// there again by then, and one that is not is down.
 const GRACE: Duration = Duration::from_secs(1);
@@ -199,9 +203,9 @@ impl Connections {
         loop {
             let why = match dial(address).await {
                 Ok(stream) => {
-                    let (connected, after) = (Instant::now(), failures);
-                    tracing::info!(address, failures = after, "connected to the logger");
-                    let why = self.run(place, stream, in_flight).await;
+                    let connected = Instant::now();
+                    let live = || tracing::info!(address, failures, "connected to the logger");
+                    let why = self.run(place, stream, in_flight, live).await;
                     if connected.elapsed() >= SETTLED {
                         failures = 0;
                         pause.reset();
@@ -221,24 +225,47 @@ impl Connections {
         }
     }
 
-    /// Runs one connection until it ends, and says why it did.
-    async fn run(&self, place: usize, stream: TcpStream, in_flight: usize) -> String {
+    /// Runs one connection until it ends, and says why it did; `live` is told once it is one.
+    async fn run(&self, place: usize, stream: TcpStream, in_flight: usize, live: impl FnOnce()) -> String {
         let mut config = Config::default();
         // The bound is ours; a call must never wait in tarpc, where its deadline does not count.
         config.max_in_flight_requests = in_flight;
         config.pending_request_buffer = in_flight;
         let new = LoggerClient::new(config, wire(stream));
-        let pulse = Arc::new(Pulse::default());
-        self.publish(place, Ok(Connection { stub: new.client, pulse: Arc::clone(&pulse) }));
-        let why = tokio::select! {
-            biased;
-            ended = new.dispatch => match ended {
+        let mut dispatch = pin!(async {
+            match new.dispatch.await {
                 Ok(()) => "it closed the connection".to_owned(),
                 Err(error) => format!("the connection broke: {}", cause(&error)),
-            },
-            () = pulse.given_up.notified() => "it does not answer".to_owned(),
+            }
+        });
+        // A process that hangs is connected to all the same.
+        let answered = tokio::select! {
+            biased;
+            why = &mut dispatch => return why,
+            answered = check(&new.client) => answered,
         };
-        why
+        if let Err(failure) = answered {
+            return failure.to_string();
+        }
+        live();
+        let pulse = Arc::new(Pulse::default());
+        self.publish(place, Ok(Connection { stub: new.client, pulse: Arc::clone(&pulse) }));
+        tokio::select! {
+            biased;
+            why = dispatch => why,
+            () = pulse.given_up.notified() => "it does not answer".to_owned(),
+        }
+    }
+}
+
+/// Asks for an answer.
+pub(super) async fn check(stub: &Stub) -> Result<(), RpcFailure> {
+    let deadline = Instant::now() + CHECK_DEADLINE;
+    let mut context = tarpc::context::current();
+    context.deadline = deadline.into_std();
+    match timeout_at(deadline, stub.append_all(context, Vec::new())).await {
+        Ok(answer) => Ok(answer.map(drop)?),
+        Err(_) => Err(RpcFailure::TooSlow),
     }
 }
 

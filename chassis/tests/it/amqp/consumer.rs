@@ -48,7 +48,7 @@ impl Reader {
                 let dispositions = batch.iter().map(|delivery| {
                     let text = String::from_utf8_lossy(delivery.body()).into_owned();
                     let disposition = match text.as_str() {
-                        "poison" => Disposition::Dead("it is poison".to_owned()),
+                        text if text.contains("poison") => Disposition::Dead("it is poison".to_owned()),
                         "not now" if !noted.contains(&text) => Disposition::Requeue,
                         _ => Disposition::Done,
                     };
@@ -296,6 +296,23 @@ async fn poison_goes_to_the_dead_letters_with_its_reason_and_its_neighbours_are_
     reader.running.stop().await;
     rabbit.counts(&rabbit.topology.log_queue, 0).await;
     rabbit.counts(&rabbit.topology.dead_queue, 0).await;
+    rabbit.clean().await;
+}
+
+#[tokio::test]
+async fn an_event_whose_message_has_no_id_dies_under_its_own() {
+    let rabbit = Rabbit::start().await;
+    let reader = Reader::start(&rabbit).await;
+    let (id, queue) = (uuid::Uuid::now_v7(), &rabbit.topology.log_queue);
+    let event = serde_json::json!({"specversion": "1.0", "id": id, "data": "poison"}).to_string();
+    rabbit.put(queue, &event, BasicProperties::default()).await;
+    let letter = rabbit.take(&rabbit.topology.dead_queue).await.delivery;
+    assert_eq!(letter.properties.message_id(), &Some(id.to_string().into()));
+    // What is no event gets one.
+    rabbit.put(queue, "poison", BasicProperties::default()).await;
+    let letter = rabbit.take(&rabbit.topology.dead_queue).await.delivery;
+    assert!(letter.properties.message_id().as_ref().unwrap().as_str().parse::<uuid::Uuid>().is_ok());
+    reader.running.stop().await;
     rabbit.clean().await;
 }
 
