@@ -98,6 +98,16 @@ pub struct Config {
     )]
     pub mail_pool_size: u16,
 
+    /// How many MiB of mails may be in hand: beyond it a mail is refused at once, with 503.
+    #[arg(
+        long,
+        env = "MAIL_ROOM_MIB",
+        value_name = "32",
+        default_value = "32",
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
+    pub mail_room_mib: u16,
+
     /// How long sending one mail may take, the wait for a connection included.
     #[arg(long, env = "MAIL_TIMEOUT", value_name = "10s", default_value = "10s", value_parser = parse_time)]
     pub mail_timeout: Duration,

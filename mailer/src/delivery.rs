@@ -25,8 +25,6 @@ use crate::metrics::{MailMetrics, Outcome};
 use crate::templates::Templates;
 use crate::transport::{SendError, Transport};
 
-/// How much of mails may wait to be sent, in KiB: a mail server that is slow with each does not fill the memory.
-const ROOM: usize = 32 * 1024;
 /// What a mail counts for beside its text, in KiB.
 const OVERHEAD: usize = 4;
 
@@ -36,8 +34,8 @@ pub(crate) enum DeliveryError {
     /// It can't be made of this payload.
     #[error("the payload makes no mail: {0}")]
     Invalid(Violations),
-    /// Too many wait to be sent. It was not.
-    #[error("too many mails wait to be sent")]
+    /// Too many are in hand. It was not sent.
+    #[error("too many mails are in hand")]
     Full,
     /// The mail server did not take it, or did not say that it did.
     #[error(transparent)]
@@ -67,19 +65,22 @@ pub(crate) struct Delivery {
     transport: Arc<Transport>,
     metrics: Arc<MailMetrics>,
     under_way: TaskTracker,
+    /// How much of mails may be in hand, in KiB: a mail server that is slow with each does not fill the memory.
     room: Arc<Semaphore>,
+    most: usize,
 }
 
 impl Delivery {
-    /// Mails without a sender come from `sender`.
+    /// Mails without a sender come from `sender`. `most` KiB of mails may be in hand.
     pub(crate) fn new(
         templates: Templates,
         sender: Sender,
         ledger: Ledger,
         transport: Arc<Transport>,
+        most: usize,
     ) -> Self {
-        let (metrics, under_way, room) = (Arc::default(), TaskTracker::new(), Arc::new(Semaphore::new(ROOM)));
-        Self { templates, sender, ledger, transport, metrics, under_way, room }
+        let (metrics, under_way, room) = (Arc::default(), TaskTracker::new(), Arc::new(Semaphore::new(most)));
+        Self { templates, sender, ledger, transport, metrics, under_way, room, most }
     }
 
     /// The mails that are being handed over.
@@ -102,7 +103,7 @@ impl Delivery {
             self.metrics.record(Outcome::Refused, started.elapsed());
             DeliveryError::Invalid(violations)
         })?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(weight(message.bytes().len()));
+        let room = Arc::clone(&self.room).try_acquire_many_owned(weight(message.bytes().len(), self.most));
         let room = room.map_err(|_| DeliveryError::Full)?;
         let (ledger, transport) = (self.ledger.clone(), Arc::clone(&self.transport));
         let metrics = Arc::clone(&self.metrics);
@@ -152,9 +153,9 @@ impl Delivery {
     }
 }
 
-/// What a mail of so many bytes counts for, in KiB.
-fn weight(bytes: usize) -> u32 {
-    u32::try_from((bytes / 1024 + OVERHEAD).min(ROOM)).unwrap_or(u32::MAX)
+/// What a mail of so many bytes counts for, in KiB: the largest goes alone.
+fn weight(bytes: usize, most: usize) -> u32 {
+    u32::try_from((bytes / 1024 + OVERHEAD).min(most)).unwrap_or(u32::MAX)
 }
 
 /// Records how a mail ended, however long it takes: nobody else knows.

@@ -66,7 +66,13 @@ pub async fn serve(listener: TcpListener, config: Config, lifecycle: &Lifecycle)
     let topology = Topology::within(&config.amqp.namespace);
     let publisher = Publisher::start(&config.amqp.url, topology.clone(), lifecycle)?;
     Relay::start(&database, publisher, &topology.events, lifecycle);
-    let delivery = Delivery::new(templates, sender, ledger, Arc::clone(&transport));
+    let delivery = Delivery::new(
+        templates,
+        sender,
+        ledger,
+        Arc::clone(&transport),
+        usize::from(config.mail_room_mib) * 1024,
+    );
 
     let probed = Arc::clone(&transport);
     let asked = database.clone();

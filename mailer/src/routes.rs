@@ -58,7 +58,7 @@ impl From<DeliveryError> for Answer {
                 Self::invalid("mail", violations)
             }
             DeliveryError::Full => {
-                let message = "too many mails wait to be sent, try again shortly";
+                let message = "too many mails are in hand, try again shortly";
                 Self::failed(StatusCode::SERVICE_UNAVAILABLE, message)
             }
             DeliveryError::Send(error) => error.into(),
