@@ -53,6 +53,10 @@ fn trouble(service: &str, answer: &PeerAnswer, message: &str) -> Answer {
             tracing::warn!(service, status = status.as_u16(), "a call failed");
             Answer::failed(status, format!("{service}: {message}"))
         }
+        // Of the service, not of this client.
+        StatusCode::TOO_MANY_REQUESTS => {
+            Answer::failed(StatusCode::SERVICE_UNAVAILABLE, format!("{service}: {message}"))
+        }
         status => {
             let error: PeerError = answer.nonsense(format!("status {status}: {message}"));
             error.into()

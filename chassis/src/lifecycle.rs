@@ -144,7 +144,7 @@ impl Lifecycle {
                 drain.timeout
             );
         }
-        anyhow::ensure!(!clings, "connections were not closed within {CLOSE:?}: they are dropped");
+        anyhow::ensure!(!clings, "background tasks did not end within {CLOSE:?}: they are dropped");
         Ok(())
     }
 }
@@ -200,11 +200,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_not_closed_in_time_is_dropped_and_said() {
+    async fn a_background_task_that_does_not_end_in_time_is_dropped_and_said() {
         let lifecycle = Lifecycle::default();
         lifecycle.background("connection", std::future::pending());
         lifecycle.stop();
         let error = lifecycle.run(DRAIN).await.unwrap_err();
-        assert!(error.to_string().starts_with("connections were not closed within 2s"), "{error}");
+        assert!(error.to_string().starts_with("background tasks did not end within 2s"), "{error}");
     }
 }

@@ -103,7 +103,7 @@ impl Trail {
         };
         let tries = || steps.iter().enumerate().filter(is_try).map(|(_, step)| &step.details);
         let attempts = tries().filter_map(|details| details.attempt).max().unwrap_or_default();
-        let error = tries().filter_map(|details| details.why.clone()).last().filter(|_| state != State::Done);
+        let error = tries().rev().find_map(|details| details.why.clone()).filter(|_| state != State::Done);
         Some(Self { id, action, state, attempts, error, steps })
     }
 }

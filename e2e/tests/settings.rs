@@ -83,7 +83,12 @@ async fn a_wrong_setting_is_named_in_one_line() {
         (
             "listener",
             &[("RABBITMQ_URL", "amqp://x"), ("LISTENER_RETRY_DELAYS", "1s,25h")],
-            "listener: LISTENER_RETRY_DELAYS `25h`: must be from 1ms to 24h",
+            "listener: LISTENER_RETRY_DELAYS `25h`: must be 24h at most",
+        ),
+        (
+            "listener",
+            &[("RABBITMQ_URL", "amqp://x"), ("LISTENER_RETRY_DELAYS", "0s")],
+            "listener: LISTENER_RETRY_DELAYS `0s`: must be 1ms at least",
         ),
         (
             "listener",

@@ -44,7 +44,7 @@ enum Asked {
     Refused(String),
     /// It was not sent, or nobody knows; it may be asked for again later.
     Later(String),
-    /// The mailer was not there to be asked.
+    /// The mailer was not there to be asked, or has too much in hand.
     Away(String),
 }
 
@@ -112,6 +112,7 @@ impl Mails {
         };
         match answer.status {
             status if status.is_success() => Asked::Sent,
+            StatusCode::TOO_MANY_REQUESTS => Asked::Away(said()),
             // Somebody else is sending it.
             StatusCode::CONFLICT if answer.retry_after.is_some() => Asked::Later(said()),
             StatusCode::BAD_REQUEST
@@ -130,7 +131,10 @@ impl Mails {
         let mut pause = Pause::default();
         while let Err(error) = publisher.publish(&self.onward.topology().events, &event.kind, &event).await {
             tracing::warn!(mail = %step.action, %error, "a step could not be published");
-            let waited = sleep(pause.grow());
+            let waited = async {
+                sleep(pause.grow()).await;
+                publisher.connected().await;
+            };
             self.stopping.run_until_cancelled(waited).await.ok_or(Stopped)?;
         }
         crash::point("listener: told");

@@ -98,7 +98,7 @@ pub struct Config {
     )]
     pub mail_pool_size: u16,
 
-    /// How many MiB of mails may be in hand: beyond it a mail is refused at once, with 503.
+    /// How many MiB of mails may be in hand: beyond it a mail is refused at once.
     #[arg(
         long,
         env = "MAIL_ROOM_MIB",

@@ -34,7 +34,7 @@ pub(crate) enum DeliveryError {
     /// It can't be made of this payload.
     #[error("the payload makes no mail: {0}")]
     Invalid(Violations),
-    /// Too many are in hand. It was not sent.
+    /// Too many are in hand. It was not sent by this.
     #[error("too many mails are in hand")]
     Full,
     /// The mail server did not take it, or did not say that it did.
@@ -104,7 +104,11 @@ impl Delivery {
             DeliveryError::Invalid(violations)
         })?;
         let room = Arc::clone(&self.room).try_acquire_many_owned(weight(message.bytes().len(), self.most));
-        let room = room.map_err(|_| DeliveryError::Full)?;
+        let room = room.map_err(|_| {
+            self.metrics.record(Outcome::NotTaken, started.elapsed());
+            tracing::warn!(mail = %id, "a mail is turned away: too many are in hand (MAIL_ROOM_MIB)");
+            DeliveryError::Full
+        })?;
         let (ledger, transport) = (self.ledger.clone(), Arc::clone(&self.transport));
         let metrics = Arc::clone(&self.metrics);
         let (late, is_late) = oneshot::channel();

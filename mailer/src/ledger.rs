@@ -229,12 +229,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use chassis::postgres::DatabaseArgs;
-    use testkit::postgres::TestDatabase;
-    use testkit::{Running, eventually};
-
     use super::*;
-    use crate::MIGRATIONS;
 
     #[test]
     fn a_mail_is_not_sent_when_the_lease_may_run_out_meanwhile() {
@@ -252,34 +247,5 @@ mod tests {
             |stood_still| lease.lasts(granted + Duration::from_secs(stood_still), Duration::from_secs(10));
         assert!(lasts(0) && lasts(20));
         assert!(!lasts(21) && !lasts(40));
-    }
-    #[tokio::test]
-    async fn the_end_of_a_mail_that_comes_with_a_renewal_of_its_lease_is_not_lost() {
-        let test = TestDatabase::create("DSN").await;
-        let args = DatabaseArgs { dsn: test.dsn().parse().unwrap(), db_pool_size: 1 };
-        let database = Database::new("test", &args, &MIGRATIONS);
-        let mut ledger = None;
-        let running = Running::start(async |lifecycle| {
-            let days = NonZeroU16::new(30).unwrap();
-            ledger = Some(Ledger::start(&database, Duration::from_secs(30), days, &lifecycle));
-            let keeping = database.clone().keep(std::future::ready(()), lifecycle.closing());
-            lifecycle.background("database", keeping);
-            Ok(())
-        })
-        .await;
-        let ledger = ledger.unwrap();
-        eventually(Duration::from_secs(20), "the tables", || database.check()).await;
-        let wanted =
-            Wanted { id: Uuid::now_v7(), digest: Uuid::nil(), replay: None, trace: TraceContext::root() };
-        let Claim::Granted(lease) = ledger.claim(wanted).await.unwrap() else { panic!("it is the first") };
-        // Asked at once, so that they would go into one statement.
-        let (renewal, end) =
-            tokio::join!(ledger.record(lease, End::Sending), ledger.record(lease, End::Sent));
-        assert_eq!((renewal, end), (Ok(true), Ok(true)));
-        let state = sqlx::query_scalar("SELECT state FROM mails WHERE id = $1").bind(lease.id);
-        let state: String = state.fetch_one(&mut test.connect().await).await.unwrap();
-        assert_eq!(state, "sent");
-        drop(ledger);
-        running.stop().await;
     }
 }

@@ -59,7 +59,7 @@ impl From<DeliveryError> for Answer {
             }
             DeliveryError::Full => {
                 let message = "too many mails are in hand, try again shortly";
-                Self::failed(StatusCode::SERVICE_UNAVAILABLE, message)
+                Self::failed(StatusCode::TOO_MANY_REQUESTS, message)
             }
             DeliveryError::Send(error) => error.into(),
             DeliveryError::UnderWay(longest) => Self::under_way(longest),

@@ -95,6 +95,16 @@ async fn what_a_service_says_of_its_own_server_and_of_the_payload_is_passed_on()
 }
 
 #[tokio::test]
+async fn a_service_that_has_too_much_in_hand_is_a_503_that_names_it() {
+    let mut stand = Stand::alone();
+    let send = post(async || Answer::failed(StatusCode::TOO_MANY_REQUESTS, "too many mails are in hand"));
+    stand.mailer = service(Router::new().route("/send", send)).await;
+    let answer = handle(&stand.start().await, &mail()).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    assert_eq!(answer.message(), "the mailer: too many mails are in hand");
+}
+
+#[tokio::test]
 async fn the_ids_of_a_request_reach_the_service() {
     let (seen, mut received) = tokio::sync::mpsc::unbounded_channel();
     let mut stand = Stand::alone();

@@ -215,7 +215,7 @@ impl Publisher {
     }
 
     /// Waits until the server is there, and takes messages.
-    pub(crate) async fn connected(&self) {
+    pub async fn connected(&self) {
         self.standing.up().await;
     }
 

@@ -233,14 +233,16 @@ impl Standing {
 
     /// Waits until there is a connection on which messages are taken.
     pub(crate) async fn up(&self) {
-        let mut state = self.state.clone();
+        let (mut state, mut said) = (self.state.clone(), false);
         loop {
             if state.wait_for(|state| matches!(state, State::Up(_))).await.is_err() {
                 // There will never be one again: the process ends.
                 return std::future::pending().await;
             }
-            if self.unblocked().is_ok() {
-                return;
+            let Err(why) = self.unblocked() else { return };
+            if !said {
+                tracing::warn!(what = NAME, why, "waiting");
+                said = true;
             }
             // Nothing tells when it is over.
             tokio::time::sleep(BLOCKED_LOOK).await;
@@ -250,10 +252,8 @@ impl Standing {
     /// Whether messages are taken, where there is a connection; `Err` says why not.
     pub(super) fn unblocked(&self) -> Result<(), String> {
         match &*self.state.borrow() {
-            State::Up(status) if status.blocked() => {
-                Err(format!("{NAME} takes no messages: it is short of memory or disk space"))
-            }
-            _ => Ok(()),
+            State::Up(status) => takes_messages(status),
+            State::Connecting | State::Down(_) => Ok(()),
         }
     }
 
@@ -261,10 +261,17 @@ impl Standing {
     pub fn check(&self) -> Result<(), String> {
         match &*self.state.borrow() {
             State::Connecting => Err("not connected yet".to_owned()),
-            State::Up(_) => self.unblocked(),
+            State::Up(status) => takes_messages(status),
             State::Down(why) => Err(why.as_ref().to_owned()),
         }
     }
+}
+
+fn takes_messages(status: &ConnectionStatus) -> Result<(), String> {
+    if status.blocked() {
+        return Err(format!("{NAME} takes no messages: it is short of memory or disk space"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

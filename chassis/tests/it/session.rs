@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::postgres::{Database, DatabaseArgs, DatabaseError, Session};
+use sqlx::Connection as _;
 use testkit::postgres::TestDatabase;
 use testkit::proxy::FaultProxy;
 use testkit::{Running, eventually};
@@ -47,5 +48,16 @@ async fn a_connection_that_went_while_nobody_used_it_costs_nobody_anything() {
         session.run(async |connection| sqlx::query("SELECT nothing").execute(connection).await).await;
     let why = mistake.unwrap_err().to_string();
     assert!(why.contains("column \"nothing\" does not exist"), "{why}");
+
+    // Who stood still in a transaction finds it gone, and may try again.
+    let stood_still = session.run(async |connection| {
+        let mut transaction = connection.begin().await?;
+        sqlx::query("SET idle_in_transaction_session_timeout = 50").execute(&mut *transaction).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        sqlx::query("SELECT 1").execute(&mut *transaction).await?;
+        transaction.commit().await
+    });
+    let why = stood_still.await.unwrap_err();
+    assert!(matches!(why, DatabaseError::Unavailable(_)), "{why:?}");
     running.stop().await;
 }

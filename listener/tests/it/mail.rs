@@ -231,6 +231,22 @@ async fn while_the_mailer_is_away_mails_are_held_and_cost_no_attempt() {
 }
 
 #[tokio::test]
+async fn for_a_mailer_that_has_too_much_in_hand_a_mail_is_held_too() {
+    let stand = Stand::new().await;
+    let gate = stand.mailer.hold();
+    let listener = stand.start_ready().await;
+    let id = stand.request_mail().await;
+    stand.mailer.says(id, &[Say::Full, Say::Full, Say::Full]);
+    drop(gate);
+    stand.calls(id, 4).await;
+    let steps = stand.steps(id, StepKind::Queued).await;
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    listener.stop().await;
+    stand.is_done().await;
+    stand.clean().await;
+}
+
+#[tokio::test]
 async fn a_slow_mail_holds_up_no_other() {
     let mut stand = Stand::new().await;
     stand.mail_timeout = "10m";

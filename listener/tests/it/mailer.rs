@@ -26,6 +26,8 @@ pub(crate) enum Say {
     TooLarge,
     /// 503.
     NotNow,
+    /// 429.
+    Full,
     /// 409 with a `Retry-After`.
     UnderWay,
     /// 409.
@@ -131,6 +133,7 @@ async fn send(
         Say::Refused => Answer::failed(StatusCode::UNPROCESSABLE_ENTITY, "to was refused: 550 nobody here"),
         Say::TooLarge => Answer::failed(StatusCode::PAYLOAD_TOO_LARGE, "the body must not be larger"),
         Say::NotNow => Answer::unavailable("the mail server"),
+        Say::Full => Answer::failed(StatusCode::TOO_MANY_REQUESTS, "too many mails are in hand"),
         Say::UnderWay => Answer::under_way(Duration::from_secs(1)),
         Say::Conflict => Answer::key_conflict(),
         // The connection goes with the task.

@@ -359,7 +359,7 @@ async fn a_lease_is_renewed_as_soon_as_the_ledger_is_there_again() {
     // Away when the first renewal is due, and there again before the lease is over.
     left(3.9).await;
     proxy.stall();
-    left(1.4).await;
+    left(2.0).await;
     proxy.restore();
     while lease().await.1 < 8.0 {
         let answer = other.send_as(&id, &mail).await;

@@ -376,7 +376,7 @@ async fn beyond_what_may_be_in_hand_a_mail_is_refused_at_once() {
     // All that is answered while the mail server does nothing.
     let answer = sending.next().await.unwrap();
     let message = "too many mails are in hand, try again shortly";
-    assert_eq!((answer.status, answer.message()), (503, message));
+    assert_eq!((answer.status, answer.message()), (429, message));
     go_on.notify_one();
     let mut sent = 0;
     while let Some(answer) = sending.next().await {

@@ -1,12 +1,15 @@
 //! What two replicas may do to each other, on a real PostgreSQL.
 
+use std::num::NonZeroU16;
+
+use chassis::postgres::{Database, DatabaseArgs};
 use chassis::trace::TraceContext;
 use sqlx::Connection as _;
-use testkit::eventually;
 use testkit::postgres::TestDatabase;
+use testkit::{Running, eventually};
 use tokio::sync::oneshot;
 
-use super::super::Wanted;
+use super::super::{Claim, Ledger, Wanted};
 use super::*;
 use crate::MIGRATIONS;
 
@@ -118,4 +121,33 @@ async fn replicas_that_record_and_claim_the_same_mails_crosswise_never_wait_for_
         .await
         .unwrap();
     assert_eq!(claimed, 700, "each once");
+}
+
+#[tokio::test]
+async fn the_end_of_a_mail_that_comes_with_a_renewal_of_its_lease_is_not_lost() {
+    let test = TestDatabase::create("DSN").await;
+    let args = DatabaseArgs { dsn: test.dsn().parse().unwrap(), db_pool_size: 1 };
+    let database = Database::new("test", &args, &MIGRATIONS);
+    let mut ledger = None;
+    let running = Running::start(async |lifecycle| {
+        let days = NonZeroU16::new(30).unwrap();
+        ledger = Some(Ledger::start(&database, LEASE, days, &lifecycle));
+        let keeping = database.clone().keep(std::future::ready(()), lifecycle.closing());
+        lifecycle.background("database", keeping);
+        Ok(())
+    })
+    .await;
+    let ledger = ledger.unwrap();
+    eventually(SOON, "the tables", || database.check()).await;
+    let wanted =
+        Wanted { id: Uuid::now_v7(), digest: Uuid::nil(), replay: None, trace: TraceContext::root() };
+    let Claim::Granted(lease) = ledger.claim(wanted).await.unwrap() else { panic!("it is the first") };
+    // Asked at once, so that they would go into one statement.
+    let (renewal, end) = tokio::join!(ledger.record(lease, End::Sending), ledger.record(lease, End::Sent));
+    assert_eq!((renewal, end), (Ok(true), Ok(true)));
+    let state = sqlx::query_scalar("SELECT state FROM mails WHERE id = $1").bind(lease.id);
+    let state: String = state.fetch_one(&mut test.connect().await).await.unwrap();
+    assert_eq!(state, "sent");
+    drop(ledger);
+    running.stop().await;
 }
