@@ -1,7 +1,5 @@
 //! The test console in a real browser, on a system whose servers can be cut off.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on fails with the reason")]
-
 use std::time::Duration;
 
 use contracts::topology::Topology;

@@ -190,13 +190,14 @@ impl Ledger {
 
     /// Renews a lease while two thirds of it are left, so that PostgreSQL may be away for nearly as long.
     async fn renew(&self, lease: Lease) -> Infallible {
-        let (mut good_until, mut pause) = (lease.good_until, Pause::default());
+        let mut due = lease.good_until.checked_sub(self.lease * 2 / 3).unwrap_or_else(Instant::now);
+        let mut pause = Pause::default();
         loop {
-            sleep_until((good_until - self.lease * 2 / 3).into()).await;
+            sleep_until(due.into()).await;
             let asked = Instant::now();
             match self.record(lease, End::Sending).await {
                 Ok(true) => {
-                    good_until = asked + self.lease;
+                    due = asked + self.lease / 3;
                     pause.reset();
                 }
                 Ok(false) => {

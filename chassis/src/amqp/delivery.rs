@@ -11,6 +11,9 @@ use super::onward::{ATTEMPTS, EXCHANGE, REPLAY, ROUTING_KEY};
 use crate::request::TRACEPARENT;
 use crate::trace::TraceContext;
 
+/// The longest name that AMQP has, in bytes: its texts of that kind have one byte for their length.
+const MAX_NAME: usize = 255;
+
 /// One message from a queue.
 #[derive(Debug)]
 pub struct Delivery {
@@ -122,7 +125,7 @@ impl Delivery {
 
     /// A header, where it is as short as names are in AMQP: what goes on with the message has to fit into a frame.
     pub(super) fn name(&self, header: &str) -> Option<&str> {
-        self.header(header).filter(|name| name.len() <= usize::from(u8::MAX))
+        self.header(header).filter(|name| name.len() <= MAX_NAME)
     }
 
     /// The trace that it belongs to, by its header.
