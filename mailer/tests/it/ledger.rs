@@ -124,13 +124,14 @@ async fn a_server_that_takes_its_time_to_say_yes_gets_no_second_copy() {
     let answer = two.mailers[0].send_as(&id, &mail).await;
     let message = "the mail server did not answer in time and may have taken the mail";
     assert_eq!((answer.status, answer.message()), (504, message));
-    // The lease is renewed, as long as it takes.
+    // The lease is renewed, as long as it takes, long before it ends.
     let mut connection = sqlx::PgConnection::connect(two.database.dsn()).await.unwrap();
     let mut lasts = async || -> f64 {
-        sqlx::query_scalar("SELECT extract(epoch FROM lease_until - created_at)::float8 FROM mails")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap()
+        let times = "SELECT extract(epoch FROM lease_until - created_at)::float8, \
+                     extract(epoch FROM lease_until - now())::float8 FROM mails";
+        let (lasts, left): (f64, f64) = sqlx::query_as(times).fetch_one(&mut connection).await.unwrap();
+        assert!(left > 1.5, "{left} of 5.5 seconds are left");
+        lasts
     };
     let begun = lasts().await;
     while lasts().await < begun + 5.5 {
