@@ -15,11 +15,11 @@ use testkit::http::{Client, Response};
 use testkit::postgres::TestDatabase;
 use testkit::proxy::FaultProxy;
 use testkit::{eventually, namespace, setting};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use url::Url;
 use uuid::Uuid;
 
-use crate::process::{command, held_port};
+use crate::process::{command, held_port, terminate};
 use crate::sink;
 
 /// How long a mail waits after each attempt, in milliseconds.
@@ -66,12 +66,9 @@ impl Running {
         self.child.kill().await.expect("a process of our own can be killed");
     }
 
-    /// Has it stop, as SIGTERM does, and waits for the end; whether it ended well.
-    pub async fn stop(&mut self) -> bool {
-        let pid = self.pid().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill can be run");
-        assert!(sent.success(), "SIGTERM could not be sent to {pid}");
-        self.ended().await.success()
+    /// Sends SIGTERM and waits for the end; whether it ended well.
+    pub async fn terminate(&mut self) -> bool {
+        terminate(&mut self.child).await
     }
 
     /// Waits until it ends by itself.

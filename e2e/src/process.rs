@@ -58,10 +58,15 @@ impl Process {
 
     /// Sends SIGTERM and waits for the end; whether it ended well.
     pub async fn terminate(mut self) -> bool {
-        let pid = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill can be run");
-        assert!(sent.success(), "SIGTERM could not be sent to {pid}");
-        let ended = tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await;
-        ended.expect("it ends within its drain timeout").expect("it can be waited for").success()
+        terminate(&mut self.child).await
     }
+}
+
+/// Sends SIGTERM to a process of our own and waits for the end; whether it ended well.
+pub async fn terminate(child: &mut Child) -> bool {
+    let pid = child.id().expect("it runs").to_string();
+    let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill can be run");
+    assert!(sent.success(), "SIGTERM could not be sent to {pid}");
+    let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+    ended.expect("it ends within its drain timeout").expect("it can be waited for").success()
 }

@@ -174,7 +174,7 @@ async fn a_server_that_takes_nothing(raise: &[&str], clear: &[&str]) {
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     // Nor does what it never settled keep anybody from ending.
     for name in ["broker", "mailer"] {
-        assert!(stand.running.get_mut(name).unwrap().stop().await, "{name} does not end well");
+        assert!(stand.running.get_mut(name).unwrap().terminate().await, "{name} does not end well");
         stand.running.insert(name, stand.system.start(name, &[]).await);
     }
 

@@ -131,10 +131,7 @@ impl Mails {
         let mut pause = Pause::default();
         while let Err(error) = publisher.publish(&self.onward.topology().events, &event.kind, &event).await {
             tracing::warn!(mail = %step.action, %error, "a step could not be published");
-            let waited = async {
-                sleep(pause.grow()).await;
-                publisher.connected().await;
-            };
+            let waited = publisher.rest(pause.grow());
             self.stopping.run_until_cancelled(waited).await.ok_or(Stopped)?;
         }
         crash::point("listener: told");

@@ -215,8 +215,14 @@ impl Publisher {
     }
 
     /// Waits until the server is there, and takes messages.
-    pub async fn connected(&self) {
+    pub(crate) async fn connected(&self) {
         self.standing.up().await;
+    }
+
+    /// Waits before what could not be published is tried again: so long, and until the server takes messages.
+    pub async fn rest(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        self.connected().await;
     }
 
     /// Whether the server can be published to; `Err` says why not. Publishes nothing.

@@ -104,10 +104,7 @@ impl Work {
                 let wait = pause.grow();
                 let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(queue = %self.queue, %error, retry_in_ms, "a message could not be passed on");
-                let waiting = async {
-                    tokio::time::sleep(wait).await;
-                    self.onward.publisher().await.connected().await;
-                };
+                let waiting = async { self.onward.publisher().await.rest(wait).await };
                 if self.stopping.run_until_cancelled(waiting).await.is_none() {
                     *disposition = Disposition::Requeue;
                     return;
