@@ -6,6 +6,8 @@
 use chassis::amqp::{Publication, PublishError};
 use chassis::crash;
 use chassis::outbox;
+use chassis::request::RequestContext;
+use chassis::trace::TraceContext;
 use chrono::Utc;
 use contracts::auth::User;
 use contracts::event::CloudEvent;
@@ -39,7 +41,8 @@ impl From<sqlx::Error> for RegistrationError {
     }
 }
 
-/// Registers a user. `id` is that of the event and of the mail: the same each time when it is tried again.
+/// Registers a user. `id` is that of the event and of the mail: the same each time when it is tried again. The trace is that of
+/// the request which this task works on, or begins here.
 pub async fn register(
     connection: &mut PgConnection,
     id: Uuid,
@@ -48,9 +51,12 @@ pub async fn register(
     let mut transaction = connection.begin().await?;
     let user = users::register(&mut *transaction, new).await?;
     crash::point("registration: user written");
-    let event = CloudEvent::new(id, SOURCE, USER_REGISTERED, Utc::now(), &user);
+    let trace =
+        RequestContext::with_current(|context| context.trace).unwrap_or_else(TraceContext::root).to_string();
+    let mut event = CloudEvent::new(id, SOURCE, USER_REGISTERED, Utc::now(), &user);
+    event.traceparent = Some(trace.clone());
     // The trail of the mail of welcome begins here.
-    let step = Step::queued(id, SERVICE).event(None);
+    let step = Step::queued(id, SERVICE).event(Some(trace));
     let publications = [Publication::of(USER_REGISTERED, &event)?, Publication::of(&step.kind, &step)?];
     let entity = format!("user {}", user.id);
     outbox::enqueue(&mut transaction, &publications.map(|event| (entity.clone(), event))).await?;

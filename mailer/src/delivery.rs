@@ -52,6 +52,9 @@ pub(crate) enum DeliveryError {
     /// It could not be claimed, and was not sent.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// It may have been sent, and what became of it can't be recorded now.
+    #[error("what became of it is not recorded: {0}")]
+    Unrecorded(LedgerError),
     /// The task that sent it has died.
     #[error("the sending of a mail ended without an outcome")]
     Lost,
@@ -112,6 +115,7 @@ impl Delivery {
         let (ledger, transport) = (self.ledger.clone(), Arc::clone(&self.transport));
         let metrics = Arc::clone(&self.metrics);
         let (late, is_late) = oneshot::channel();
+        let (unrecorded, is_unrecorded) = oneshot::channel();
         let sending = self.under_way.spawn(context.scope("send mail", move |_| async move {
             let _room = room;
             let receipt = Receipt { id, message_id: message.message_id().to_owned() };
@@ -138,7 +142,7 @@ impl Delivery {
             let outcome = outcome(&result);
             metrics.record(outcome, started.elapsed());
             note(id, &message, outcome, started, result.as_ref().err());
-            record(&ledger, lease, end(&result, outcome)).await;
+            record(&ledger, lease, end(&result, outcome), transport.timeout(), unrecorded).await;
             crash::point("mailer: recorded");
             match result {
                 Ok(()) => Ok(receipt),
@@ -153,6 +157,7 @@ impl Delivery {
             delivered = sending => delivered.unwrap_or(Err(DeliveryError::Lost)),
             // The task goes on. Who asks again is told how it ended, or to wait.
             Ok(()) = is_late => Err(SendError::TooSlow { handed_over: true }.into()),
+            Ok(error) = is_unrecorded => Err(DeliveryError::Unrecorded(error)),
         }
     }
 }
@@ -162,8 +167,16 @@ fn weight(bytes: usize, most: usize) -> u32 {
     u32::try_from((bytes / 1024 + OVERHEAD).min(most)).unwrap_or(u32::MAX)
 }
 
-/// Records how a mail ended, however long it takes: nobody else knows.
-async fn record(ledger: &Ledger, lease: Lease, end: End) {
+/// Records how a mail ended, however long it takes: nobody else knows. Who asked for it has the `patience` to wait for that,
+/// and is told why then.
+async fn record(
+    ledger: &Ledger,
+    lease: Lease,
+    end: End,
+    patience: Duration,
+    unrecorded: oneshot::Sender<LedgerError>,
+) {
+    let (began, mut unrecorded) = (Instant::now(), Some(unrecorded));
     let mut pause = Pause::default();
     loop {
         match ledger.record(lease, end.clone()).await {
@@ -174,6 +187,10 @@ async fn record(ledger: &Ledger, lease: Lease, end: End) {
             }
             Err(error) => {
                 tracing::warn!(mail = %lease.id, %error, "what became of a mail is not recorded yet");
+                if let Some(unrecorded) = unrecorded.take_if(|_| began.elapsed() >= patience) {
+                    // Whoever asked may have left.
+                    let _ = unrecorded.send(error);
+                }
                 tokio::time::sleep(pause.grow()).await;
             }
         }

@@ -68,6 +68,10 @@ impl From<DeliveryError> for Answer {
             DeliveryError::Ledger(LedgerError::Failed(_)) => {
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the ledger of mails could not be written")
             }
+            DeliveryError::Unrecorded(_) => {
+                let message = format!("{} is not available, and the mail may have been sent", postgres::NAME);
+                Self::failed(StatusCode::SERVICE_UNAVAILABLE, message)
+            }
             DeliveryError::Lost => {
                 let message = "the mail was lost because of a mistake in this service";
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, message)

@@ -67,13 +67,16 @@ async fn a_new_user_and_the_event_that_tells_of_it_are_there_together() {
     let user = register(&mut connection, id, &new).await.unwrap();
     let again = register(&mut connection, Uuid::now_v7(), &new).await;
     assert!(matches!(again, Err(RegistrationError::User(RegisterError::EmailTaken))), "{again:?}");
-    let events: Vec<(Uuid, String, Vec<u8>)> =
-        sqlx::query_as("SELECT id, routing_key, body FROM outbox ORDER BY seq")
+    let events: Vec<(Uuid, String, Vec<u8>, Option<String>)> =
+        sqlx::query_as("SELECT id, routing_key, body, traceparent FROM outbox ORDER BY seq")
             .fetch_all(&mut connection)
             .await
             .unwrap();
-    let [(event, key, body), (_, step, _)] = &events[..] else { panic!("{events:?}") };
+    let [(event, key, body, trace), (_, step, _, same)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((*event, key.as_str(), step.as_str()), (id, "auth.user.registered", "mail.queued"));
     let body: CloudEvent<User> = serde_json::from_slice(body).unwrap();
     assert_eq!(body.data, user);
+    // The trail has one trace from here on.
+    assert!(trace.is_some(), "{events:?}");
+    assert_eq!((&body.traceparent, same), (trace, trace));
 }

@@ -32,10 +32,10 @@ impl Answer {
         Self { status, reply: Reply::ok(message), headers: Vec::new() }
     }
 
-    /// A failure. With 503 comes a `Retry-After`.
+    /// A failure. With 503 and 429 comes a `Retry-After`.
     pub fn failed(status: StatusCode, message: impl Into<String>) -> Self {
         let answer = Self { status, reply: Reply::failed(message), headers: Vec::new() };
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             answer.with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
         } else {
             answer

@@ -269,6 +269,37 @@ async fn an_outcome_waits_for_the_ledger_to_come_back() {
 }
 
 #[tokio::test]
+async fn who_asked_is_told_that_an_outcome_cannot_be_recorded_and_it_is_recorded_all_the_same() {
+    let database = TestDatabase::create("DSN").await;
+    let proxy = Arc::new(FaultProxy::to(&database.server()).await);
+    let cut = Arc::clone(&proxy);
+    let server = Fake::start(move |at| {
+        if at.name == "." {
+            cut.cut();
+        }
+        Act::Usual
+    })
+    .await;
+    let port = server.address().port();
+    let dsn = database.dsn_through(proxy.address());
+    let mailer = Mailer::start_on(&dsn, "127.0.0.1", port, &["--mail-timeout=1s"]).await;
+    mailer.readiness(200).await;
+    let (id, mail) = (id(), mail("you@example.com"));
+    let answer = mailer.send_as(&id, &mail).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let message = answer.body["message"].as_str().unwrap();
+    assert_eq!(message, "PostgreSQL is not available, and the mail may have been sent");
+    proxy.restore();
+    eventually(PATIENCE, "it is recorded", || async {
+        let answer = mailer.send_as(&id, &mail).await;
+        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    assert_eq!(server.mails().len(), 1);
+    mailer.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_old_is_forgotten_and_nothing_else() {
     let database = TestDatabase::create("DSN").await;
     let server = Fake::start(|_| Act::Usual).await;
