@@ -65,10 +65,11 @@ impl From<DeliveryError> for Answer {
             DeliveryError::UnderWay(longest) => Self::under_way(longest),
             DeliveryError::Conflict => Self::key_conflict(),
             DeliveryError::Ledger(LedgerError::Unavailable(_)) => Self::unavailable(postgres::NAME),
-            DeliveryError::Ledger(LedgerError::Failed(_)) => {
+            DeliveryError::Ledger(LedgerError::Failed(_))
+            | DeliveryError::Unrecorded(LedgerError::Failed(_)) => {
                 Self::failed(StatusCode::INTERNAL_SERVER_ERROR, "the ledger of mails could not be written")
             }
-            DeliveryError::Unrecorded(_) => {
+            DeliveryError::Unrecorded(LedgerError::Unavailable(_)) => {
                 let message = format!("{} is not available, and the mail may have been sent", postgres::NAME);
                 Self::failed(StatusCode::SERVICE_UNAVAILABLE, message)
             }

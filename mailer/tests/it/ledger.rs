@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use serde_json::json;
 use sqlx::Connection as _;
 use testkit::eventually;
 use testkit::postgres::TestDatabase;
@@ -217,86 +216,6 @@ async fn a_lease_that_ran_out_is_taken_over_with_the_same_message_id_and_counted
     assert_eq!((attempts, doubtful), (3, true));
     connection.close().await.unwrap();
     two.stop().await;
-}
-
-#[tokio::test]
-async fn without_the_ledger_nothing_is_sent_and_it_is_found_again() {
-    let database = TestDatabase::create("DSN").await;
-    let proxy = FaultProxy::to(&database.server()).await;
-    let server = Fake::start(|_| Act::Usual).await;
-    let port = server.address().port();
-    let mailer = Mailer::start_on(&database.dsn_through(proxy.address()), "127.0.0.1", port, &[]).await;
-    mailer.readiness(200).await;
-    proxy.cut();
-    let answer = mailer.send(&mail("you@example.com")).await;
-    assert_eq!((answer.status, answer.message()), (503, "PostgreSQL is not available, try again shortly"));
-    assert!(mailer.readiness(503).await.message().contains("PostgreSQL"));
-    assert!(server.mails().is_empty());
-    proxy.restore();
-    mailer.readiness(200).await;
-    assert_eq!(mailer.send(&mail("you@example.com")).await.status, 202);
-    mailer.stop().await;
-}
-
-#[tokio::test]
-async fn an_outcome_waits_for_the_ledger_to_come_back() {
-    let database = TestDatabase::create("DSN").await;
-    let proxy = Arc::new(FaultProxy::to(&database.server()).await);
-    let cut = Arc::clone(&proxy);
-    let server = Fake::start(move |at| {
-        if at.name == "." {
-            cut.cut();
-        }
-        Act::Usual
-    })
-    .await;
-    let port = server.address().port();
-    let mailer = Mailer::start_on(&database.dsn_through(proxy.address()), "127.0.0.1", port, &[]).await;
-    mailer.readiness(200).await;
-    let (id, mail) = (id(), json!({"to": "you@example.com", "subject": "Hi", "message": "Hello"}));
-    let (answer, ()) = tokio::join!(mailer.send_as(&id, &mail), async {
-        eventually(PATIENCE, "the mail is taken", || async {
-            if server.mails().is_empty() { Err("not yet") } else { Ok(()) }
-        })
-        .await;
-        mailer.readiness(503).await;
-        proxy.restore();
-    });
-    assert_eq!(answer.status, 202, "{answer:?}");
-    assert_eq!(mailer.send_as(&id, &mail).await.status, 202);
-    assert_eq!(server.mails().len(), 1);
-    mailer.stop().await;
-}
-
-#[tokio::test]
-async fn who_asked_is_told_that_an_outcome_cannot_be_recorded_and_it_is_recorded_all_the_same() {
-    let database = TestDatabase::create("DSN").await;
-    let proxy = Arc::new(FaultProxy::to(&database.server()).await);
-    let cut = Arc::clone(&proxy);
-    let server = Fake::start(move |at| {
-        if at.name == "." {
-            cut.cut();
-        }
-        Act::Usual
-    })
-    .await;
-    let port = server.address().port();
-    let dsn = database.dsn_through(proxy.address());
-    let mailer = Mailer::start_on(&dsn, "127.0.0.1", port, &["--mail-timeout=1s"]).await;
-    mailer.readiness(200).await;
-    let (id, mail) = (id(), mail("you@example.com"));
-    let answer = mailer.send_as(&id, &mail).await;
-    assert_eq!(answer.status, 503, "{answer:?}");
-    let message = answer.body["message"].as_str().unwrap();
-    assert_eq!(message, "PostgreSQL is not available, and the mail may have been sent");
-    proxy.restore();
-    eventually(PATIENCE, "it is recorded", || async {
-        let answer = mailer.send_as(&id, &mail).await;
-        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
-    })
-    .await;
-    assert_eq!(server.mails().len(), 1);
-    mailer.stop().await;
 }
 
 #[tokio::test]

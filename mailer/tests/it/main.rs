@@ -6,6 +6,7 @@ mod catcher;
 mod fake;
 mod faults;
 mod ledger;
+mod ledger_away;
 mod refusals;
 mod rolled_back;
 mod service;
